@@ -1,0 +1,376 @@
+"""Every setting of Pipelit, declared once: its environment name, its default, how it is read and what it means.
+
+`Settings.load` is pure: it reads the mapping it is given and nothing else, so that a test or another process
+gets exactly what it asks for. `declared` yields the same declarations as rows for `docs/configuration.md`.
+"""
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from pipelit.errors import SettingsError
+
+# A unix socket's address holds 108 bytes on Linux and 104 on macOS, the ending zero included.
+LONGEST_SOCKET_PATH = 100
+
+Parser = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as an operator sees it; `default` is written as it would stand in the environment."""
+
+    name: str
+    parse: Parser
+    default: str
+    help: str
+    secret: bool = False
+
+    def read(self, environ: Mapping[str, str], places: Mapping[str, str]) -> object:
+        """The value the environment gives, or the default; a wrong one stops the start with one sentence."""
+        given = environ.get(self.name, "").strip()
+        try:
+            return self.parse(given or self.default.format_map(places))
+        except ValueError as error:
+            shown = "" if self.secret else f" ({given!r})"
+            raise SettingsError(f"{self.name}{shown} {error}.") from None
+
+
+def _setting(name: str, parse: Parser, default: str, help: str, *, secret: bool = False) -> Mapping[str, Setting]:
+    return {"setting": Setting(name, parse, default, help, secret)}
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _words(raw: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in raw.split(",") if word.strip())
+
+
+def _whole(least: int, most: int) -> Parser:
+    """A parser of whole numbers within limits."""
+
+    def parse(raw: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", raw) or not least <= int(raw) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(raw)
+
+    return parse
+
+
+def _seconds(raw: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", raw) or float(raw) <= 0:
+        raise ValueError("must be a number of seconds above zero, such as 6 or 2.5")
+    return float(raw)
+
+
+def _one_of(*choices: str) -> Parser:
+    def parse(raw: str) -> str:
+        if raw.lower() not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return raw.lower()
+
+    return parse
+
+
+def _database_url(raw: str) -> str:
+    """SQLAlchemy's form of the URL, always with psycopg 3 for PostgreSQL."""
+    scheme, separator, rest = raw.partition("://")
+    match scheme:
+        case "postgres" | "postgresql" | "postgresql+psycopg" if separator and urlsplit(f"http://{rest}").path.strip(
+            "/"
+        ):
+            return f"postgresql+psycopg://{rest}"
+        case "sqlite" if rest.startswith("//"):
+            return raw
+        case "sqlite":
+            raise ValueError("must name a file by its whole path (four slashes): sqlite:////srv/pipelit/pipelit.db")
+        case _:
+            raise ValueError("must look like sqlite:////whole/path.db or postgresql://user:password@host/database")
+
+
+def _redis_url(raw: str) -> str:
+    parts = urlsplit(raw)
+    match parts.scheme:
+        case "redis" | "rediss" if parts.hostname and _has_sane_port(raw):
+            return raw
+        case "unix" if parts.path.startswith("/"):
+            return raw
+        case _:
+            raise ValueError("must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path/of/redis.sock")
+
+
+def _has_sane_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def _public_url(raw: str) -> str | None:
+    if not raw:
+        return None
+    parts = urlsplit(raw)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be the address people open, such as https://pipelit.example.org")
+    return raw.rstrip("/")
+
+
+def _fernet_keys(raw: str) -> tuple[str, ...]:
+    keys = _words(raw)
+    for key in keys:
+        try:
+            length = len(base64.urlsafe_b64decode(key.encode("ascii")))
+        except (binascii.Error, UnicodeEncodeError):
+            length = 0
+        if length != 32:
+            raise ValueError(
+                "must hold Fernet keys: 32 bytes in URL-safe base64, 44 characters each, separated by commas"
+            )
+    return keys
+
+
+def _secret_key(raw: str) -> str:
+    if raw and len(raw) < 16:
+        raise ValueError("must have at least 16 characters")
+    return raw
+
+
+def _addresses(raw: str) -> tuple[str, ...]:
+    words = _words(raw)
+    for word in words:
+        if not re.fullmatch(r"[A-Za-z0-9_*]([A-Za-z0-9_.*-]*[A-Za-z0-9])?", word) and not _is_network(word):
+            raise ValueError(f"must list hosts, addresses or networks such as 127.0.0.0/8; {word!r} is none of them")
+    return words
+
+
+def _is_network(word: str) -> bool:
+    try:
+        ipaddress.ip_network(word, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a process of Pipelit was told: read once at its start and handed on as an argument."""
+
+    home: Path = field(
+        metadata=_setting(
+            "PIPELIT_HOME",
+            Path,
+            "{home}",
+            "Folder of the database, the secrets and the embedded server's data. "
+            "`var/` in a checkout, the user's data directory when installed.",
+        )
+    )
+    database_url: str = field(
+        repr=False,
+        metadata=_setting(
+            "DATABASE_URL",
+            _database_url,
+            "sqlite:///{home}/pipelit.db",
+            "The SQL database: SQLite or PostgreSQL (`postgresql://user:password@host/database`).",
+            secret=True,
+        ),
+    )
+    redis_url: str = field(
+        repr=False,
+        metadata=_setting(
+            "REDIS_URL",
+            _redis_url,
+            "unix://{socket}",
+            "The Redis or Valkey server (`redis://`, `rediss://` or `unix://`). Unset: a server of our own, "
+            "reachable only through a private unix socket.",
+            secret=True,
+        ),
+    )
+    field_encryption_keys: tuple[str, ...] = field(
+        repr=False,
+        metadata=_setting(
+            "FIELD_ENCRYPTION_KEY",
+            _fernet_keys,
+            "",
+            "Fernet keys of stored credentials, separated by commas: the first encrypts, all decrypt. "
+            "Unset: made once and kept in `secrets.env` in the home folder.",
+            secret=True,
+        ),
+    )
+    secret_key: str = field(
+        repr=False,
+        metadata=_setting(
+            "SECRET_KEY",
+            _secret_key,
+            "",
+            "Signs what leaves the server and comes back. Unset: made once and kept in `secrets.env`.",
+            secret=True,
+        ),
+    )
+    host: str = field(
+        metadata=_setting("PIPELIT_HOST", _text, "127.0.0.1", "Address to listen on; `0.0.0.0` for every interface.")
+    )
+    port: int = field(metadata=_setting("PIPELIT_PORT", _whole(1, 65535), "8000", "Port to listen on."))
+    public_url: str | None = field(
+        metadata=_setting(
+            "PIPELIT_PUBLIC_URL",
+            _public_url,
+            "",
+            "The address people and services reach this server under; used in links and for webhooks.",
+        )
+    )
+    http_allow: tuple[str, ...] = field(
+        metadata=_setting(
+            "PIPELIT_HTTP_ALLOW",
+            _addresses,
+            "",
+            "Hosts, addresses or networks (`127.0.0.0/8`), separated by commas, that workflows may call although they are private.",
+        )
+    )
+    cors_origins: tuple[str, ...] = field(
+        metadata=_setting(
+            "PIPELIT_CORS_ORIGINS", _words, "", "Web origins, separated by commas, whose pages may call the API."
+        )
+    )
+    workers: int = field(
+        metadata=_setting("PIPELIT_WORKERS", _whole(1, 256), "2", "Worker processes that run the steps of workflows.")
+    )
+    web_workers: int = field(metadata=_setting("PIPELIT_WEB_WORKERS", _whole(1, 64), "2", "Web server processes."))
+    visibility_timeout: int = field(
+        metadata=_setting(
+            "PIPELIT_VISIBILITY_TIMEOUT",
+            _whole(2, 86_400),
+            "3600",
+            "Seconds until the broker gives an unacknowledged message to another worker.",
+        )
+    )
+    lease_seconds: float = field(
+        metadata=_setting(
+            "PIPELIT_LEASE_SECONDS",
+            _seconds,
+            "6.0",
+            "Seconds without a sign of life after which a running step counts as lost; below half the visibility timeout.",
+        )
+    )
+    node_timeout_seconds: int = field(
+        metadata=_setting(
+            "PIPELIT_NODE_TIMEOUT_SECONDS",
+            _whole(1, 86_400),
+            "300",
+            "Longest run of one step, unless its node says otherwise.",
+        )
+    )
+    max_body_bytes: int = field(
+        metadata=_setting("PIPELIT_MAX_BODY_BYTES", _whole(1024, 2**30), "8388608", "Largest request body accepted.")
+    )
+    blob_bytes: int = field(
+        metadata=_setting(
+            "PIPELIT_BLOB_BYTES",
+            _whole(1024, 2**26),
+            "262144",
+            "A step's output above this size is kept outside the live state.",
+        )
+    )
+    events_kept: int = field(
+        metadata=_setting(
+            "PIPELIT_EVENTS_KEPT", _whole(100, 10_000_000), "10000", "Newest events kept of one execution."
+        )
+    )
+    log_level: str = field(
+        metadata=_setting(
+            "PIPELIT_LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "Least severe log line written."
+        )
+    )
+    log_format: str = field(
+        metadata=_setting(
+            "PIPELIT_LOG_FORMAT", _one_of("text", "json"), "text", "Log lines for people or for programs."
+        )
+    )
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """The settings an environment asks for; `SettingsError` names the first wrong one."""
+        home = _home(environ)
+        places = {"home": str(home), "socket": quote(str(embedded_socket(home)))}
+        # `Any`: each value has the type its parser returns, which a mapping cannot say per key.
+        values: dict[str, Any] = {
+            part.name: part.metadata["setting"].read(environ, places) for part in dataclasses.fields(cls)
+        }
+        settings = cls(**{**values, "home": home})
+        if settings.lease_seconds * 2 >= settings.visibility_timeout:
+            raise SettingsError(
+                f"PIPELIT_LEASE_SECONDS ({settings.lease_seconds:g}) must be below half of "
+                f"PIPELIT_VISIBILITY_TIMEOUT ({settings.visibility_timeout})."
+            )
+        return settings
+
+    @property
+    def embedded_redis(self) -> bool:
+        """Whether the server is ours to start: no `REDIS_URL` was given."""
+        return self.redis_url == f"unix://{quote(str(embedded_socket(self.home)))}"
+
+    @property
+    def broker_url(self) -> str:
+        """The Redis URL in kombu's form."""
+        parts = urlsplit(self.redis_url)
+        if parts.scheme != "unix":
+            return self.redis_url
+        # redis-py reads `?db=1`, kombu the same number under `virtual_host`.
+        query = parts.query.replace("db=", "virtual_host=")
+        return f"redis+socket://{parts.netloc}{quote(unquote(parts.path))}" + (f"?{query}" if query else "")
+
+    @property
+    def base_url(self) -> str:
+        """Where this server is found: the public address if there is one, else the local one."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def declared() -> Iterator[Setting]:
+    """Every setting, in the order of the documentation."""
+    for part in dataclasses.fields(Settings):
+        yield part.metadata["setting"]
+
+
+def embedded_socket(home: Path) -> Path:
+    """Where the embedded server of a home listens; the same answer in every process."""
+    socket = home / "redis.sock"
+    if len(os.fsencode(socket)) <= LONGEST_SOCKET_PATH:
+        return socket
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return Path(f"/tmp/pipelit-{os.getuid()}") / f"{name}.sock"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    given = environ.get("PIPELIT_HOME", "").strip()
+    if given == "~" or given.startswith("~/"):
+        given = environ.get("HOME", "") + given[1:]
+    home = Path(os.path.abspath(given)) if given else _default_home(environ)
+    if re.search(r"[?#\x00-\x1f]", str(home)):
+        _refuse("PIPELIT_HOME", "must be a path without '?', '#' and control characters")
+    return home
+
+
+def _default_home(environ: Mapping[str, str]) -> Path:
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "setup.cfg").is_file():
+        return checkout / "var"
+    if environ.get("XDG_DATA_HOME", "").startswith("/"):
+        return Path(environ["XDG_DATA_HOME"]) / "pipelit"
+    if not environ.get("HOME", "").startswith("/"):
+        _refuse("PIPELIT_HOME", "must name a folder, because there is no home directory to put one in")
+    return Path(environ["HOME"]) / ".local" / "share" / "pipelit"
+
+
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise SettingsError(f"{name} {reason}.")
