@@ -1,0 +1,1 @@
+"""Pipelit: draw a workflow, run it on real traffic, watch it live."""

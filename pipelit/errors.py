@@ -1,0 +1,191 @@
+"""Every way Pipelit says no, as one tree of named exceptions.
+
+```
+PipelitError(code, status, detail)
+├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · StaleVersion · Unavailable
+├─ Conflict ─ AlreadyExists, WrongState, WorkflowBusy, LastAdmin, AlreadySetUp
+├─ Invalid(errors)            what the caller sent, by field
+│   └─ InvalidGraph(problems) every problem of a workflow at once
+├─ SettingsError              the process cannot start like this
+├─ StepError(retryable)       why one attempt of one step failed
+│   ├─ ConfigError        no  the author must change something
+│   ├─ ExpressionError    no  a template names something that is not there
+│   ├─ UpstreamError     yes  the other side may recover (`after`: seconds it asked for)
+│   ├─ AddressRefused     no  the outgoing call is not allowed to go there
+│   ├─ StepTimeout       yes  the step took longer than its limit
+│   ├─ OutputInvalid      no  what the node returned is not JSON
+│   ├─ AssertionFailed    no  an assertion with `fail_execution` did not hold
+│   ├─ WorkerLost        yes  the worker died while the step ran
+│   └─ NodeCrashed        no  a bug in the node type
+└─ CredentialError            a stored secret cannot be read with the present key
+```
+
+`code` is stable and has a paragraph in `docs/errors.md`; `status` is the HTTP status the API answers with.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class PipelitError(Exception):
+    """The root: `detail` is one sentence for a person, `code` is for a program."""
+
+    code = "internal_error"
+    status = 500
+    title = "Internal error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class NotFound(PipelitError):
+    code, status, title = "not_found", 404, "Not found"
+
+
+class Unauthorized(PipelitError):
+    code, status, title = "unauthorized", 401, "Not authenticated"
+
+
+class Forbidden(PipelitError):
+    code, status, title = "forbidden", 403, "Not allowed"
+
+
+class TooLarge(PipelitError):
+    code, status, title = "too_large", 413, "Too large"
+
+
+class StaleVersion(PipelitError):
+    code, status, title = "stale_version", 412, "Changed by somebody else"
+
+
+class Unavailable(PipelitError):
+    code, status, title = "unavailable", 503, "Not available right now"
+
+
+class TooManyRequests(PipelitError):
+    """`after`: seconds until another try makes sense."""
+
+    code, status, title = "too_many_requests", 429, "Too many requests"
+
+    def __init__(self, detail: str, *, after: int) -> None:
+        super().__init__(detail)
+        self.after = after
+
+
+class Conflict(PipelitError):
+    code, status, title = "conflict", 409, "Conflict"
+
+
+class AlreadyExists(Conflict):
+    code, title = "already_exists", "Already there"
+
+
+class WrongState(Conflict):
+    code, title = "wrong_state", "Not possible in this state"
+
+
+class WorkflowBusy(Conflict):
+    code, title = "workflow_busy", "The workflow is running"
+
+
+class LastAdmin(Conflict):
+    code, title = "last_admin", "The last administrator"
+
+
+class AlreadySetUp(Conflict):
+    code, title = "already_set_up", "Already set up"
+
+
+class IdempotencyConflict(PipelitError):
+    code, status, title = "idempotency_conflict", 422, "Idempotency key used for another request"
+
+
+class Invalid(PipelitError):
+    """What the caller sent is not acceptable; `errors` maps a field path (`config.url`) to its messages."""
+
+    code, status, title = "invalid", 422, "Invalid"
+
+    def __init__(self, detail: str, errors: Mapping[str, Sequence[str]] | None = None) -> None:
+        super().__init__(detail)
+        self.errors = {path: list(messages) for path, messages in (errors or {}).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a workflow's graph, at a node or an edge."""
+
+    code: str
+    message: str
+    node_id: str | None = None
+    edge_id: int | None = None
+
+
+class InvalidGraph(Invalid):
+    code, title = "invalid_graph", "The workflow cannot run"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(f"The workflow has {len(problems)} problem(s): {problems[0].message}")
+        self.problems = tuple(problems)
+
+
+class SettingsError(PipelitError):
+    """A missing or wrong setting; the message is the one sentence that stops the start."""
+
+    code, title = "settings", "Wrong settings"
+
+
+class CredentialError(PipelitError):
+    code, status, title = "credential_unreadable", 500, "A stored secret cannot be read"
+
+
+class StepError(PipelitError):
+    """Why one attempt of a step failed; `retryable` tells the failure policy whether another may succeed."""
+
+    code, title = "step_failed", "The step failed"
+    retryable = False
+
+
+class ConfigError(StepError):
+    code, title = "config_invalid", "The node's configuration does not fit its input"
+
+
+class ExpressionError(StepError):
+    code, title = "expression_failed", "An expression failed"
+
+
+class UpstreamError(StepError):
+    """`after`: seconds the other side asked to wait, if it did."""
+
+    code, title = "upstream_failed", "The other side failed"
+    retryable = True
+
+    def __init__(self, detail: str, *, after: float | None = None) -> None:
+        super().__init__(detail)
+        self.after = after
+
+
+class AddressRefused(StepError):
+    code, title = "address_refused", "The address is not allowed"
+
+
+class StepTimeout(StepError):
+    code, title = "step_timeout", "The step took too long"
+    retryable = True
+
+
+class OutputInvalid(StepError):
+    code, title = "output_invalid", "The output is not JSON"
+
+
+class AssertionFailed(StepError):
+    code, title = "assertion_failed", "An assertion failed"
+
+
+class WorkerLost(StepError):
+    code, title = "worker_lost", "The worker died"
+    retryable = True
+
+
+class NodeCrashed(StepError):
+    code, title = "node_crashed", "The node type has a bug"
