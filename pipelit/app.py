@@ -1,0 +1,30 @@
+"""Makes the application: one function, no global, nothing at import."""
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+from redis import Redis
+
+import celeryconfig
+from pipelit.config import Settings
+from pipelit.extensions import celery, connect_redis, db, migrate
+from pipelit.models.types import Base, cipher
+from pipelit.nodes import registry
+
+
+def create_app(settings: Settings) -> Flask:
+    """The Flask application for these settings, with its extensions bound and every node type mapped."""
+    app = Flask("pipelit", static_folder=None)
+    app.config.from_mapping(
+        SECRET_KEY=settings.secret_key,
+        SQLALCHEMY_DATABASE_URI=settings.database_url,
+        SQLALCHEMY_ENGINE_OPTIONS=_engine_options(settings),
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+    )
+    cipher.use(settings.field_encryption_keys)
+    registry.load()
+    db.init_app(app)
+    migrate.init_app(app, db)
+    celery.config_from_object(celeryconfig)
+    celery.conf.update(celeryconfig.from_settings(settings))
+    return app

@@ -1,0 +1,62 @@
+"""Events to whoever watches: pub/sub channels for the present, the execution's stream for what was missed.
+
+A message on a Redis channel is `SEQ\\nJSON`; `SEQ` is empty for events that are not numbered. The JSON is
+`{"type", "data", "timestamp"}`. The numbered events of an execution are also in its stream, under the id `SEQ-0`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from redis import Redis
+
+from pipelit.engine.core.graph import Json
+
+PREFIX = "pipelit:live:"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEvent:
+    """`body` is the JSON text; `seq` numbers the events of one execution from 1, without gaps."""
+
+    seq: int | None
+    body: str
+
+
+def workflow_channel(slug: str) -> str:
+    return f"workflow:{slug}"
+
+
+def execution_channel(execution_id: str) -> str:
+    return f"execution:{execution_id}"
+
+
+def stream_key(execution_id: str) -> str:
+    return f"pipelit:x:{execution_id}:events"
+
+
+def event_body(kind: str, content: Mapping[str, Json], at: datetime) -> str:
+    """An event's JSON text."""
+    timestamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"type": kind, "data": dict(content), "timestamp": timestamp}, separators=(",", ":"), default=str)
+
+
+def publish(redis: Redis, channel: str, kind: str, content: Mapping[str, Json], at: datetime) -> None:
+    """Tell the watchers of a channel something that is not numbered."""
+    redis.publish(PREFIX + channel, "\n" + event_body(kind, content, at))
+
+
+def parse(message: str) -> LiveEvent:
+    """Read what came over a Redis channel."""
+    seq, _, body = message.partition("\n")
+    return LiveEvent(int(seq) if seq else None, body)
+
+
+def missed(redis: Redis, execution_id: str, after: int, count: int = 1000) -> Iterator[LiveEvent]:
+    """The kept events of a live execution after `after`, in order, read in portions of `count`."""
+    start = after + 1
+    while entries := redis.xrange(stream_key(execution_id), f"{start}-0", "+", count):
+        for entry, fields in entries:
+            yield LiveEvent(int(entry.partition("-")[0]), fields["e"])
+        start = int(entries[-1][0].partition("-")[0]) + 1

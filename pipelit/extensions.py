@@ -1,0 +1,67 @@
+"""The handles to SQL, the broker and Redis, made empty here and bound to their settings by `create_app`."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session
+
+db = SQLAlchemy(session_options={"expire_on_commit": False})
+migrate = Migrate()
+celery = Celery("pipelit", set_as_current=True)
+
+WRITE = "pipelit_write"
+
+
+def connect_redis(url: str) -> "Redis":
+    """A client of the Redis-compatible server, text in and out, that rides out a short outage."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        health_check_interval=30,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+        protocol=2,
+    )
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One use case that writes: commits at the end, rolls back if anything is raised.
+
+    What was read before belongs to an older transaction, which ends here; what decides about the write is to be read
+    inside. SQLite takes its write lock at the start, so that a reader never has to become a writer half-way.
+    """
+    session = db.session()
+    session.rollback()
+    session.connection(execution_options={WRITE: True})
+    try:
+        yield session
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+
+
+@event.listens_for(Engine, "connect")
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Write-ahead log, foreign keys, and transactions that we begin ourselves."""
+    if not isinstance(connection, sqlite3.Connection):
+        return
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@event.listens_for(Engine, "begin")
+def _begin_sqlite(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        is_write = connection.get_execution_options().get(WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")

@@ -1,0 +1,1 @@
+"""The outside world: HTTP, and later models, Telegram, sandboxes and git."""

@@ -1,0 +1,145 @@
+"""Executions, what each of their steps did, and what they wait for a person to say."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Self
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, Numeric, Select, String, Text, UniqueConstraint, select
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from pipelit import clock
+from pipelit.models.types import Base, BigId, JsonText, JsonValue, UtcDateTime
+from pipelit.models.workflow import Workflow, WorkflowVersion
+
+LIVE = ("pending", "running", "interrupted")
+
+
+class CompiledPlan(Base):
+    """A Plan by the hash of its content; many executions share one."""
+
+    __tablename__ = "compiled_plans"
+
+    hash: Mapped[str] = mapped_column(String(32), primary_key=True)
+    plan: Mapped[str] = mapped_column(JsonText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+
+
+class WorkflowExecution(Base):
+    """`trigger_output` is what the trigger gave by port, so that a rebuild needs nothing but this row and its logs."""
+
+    __tablename__ = "workflow_executions"
+    __table_args__ = (
+        Index("ix_workflow_executions_workflow_id_created_at", "workflow_id", "created_at"),
+        Index("ix_workflow_executions_status_created_at", "status", "created_at"),
+    )
+
+    execution_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    workflow_id: Mapped[int] = mapped_column(ForeignKey("workflows.id", ondelete="CASCADE"))
+    workflow_version_id: Mapped[int | None] = mapped_column(ForeignKey("workflow_versions.id", ondelete="SET NULL"))
+    plan_hash: Mapped[str] = mapped_column(ForeignKey("compiled_plans.hash"))
+    trigger_node_id: Mapped[str] = mapped_column(String(100))
+    parent_execution_id: Mapped[str | None] = mapped_column(
+        ForeignKey("workflow_executions.execution_id", ondelete="SET NULL"), index=True
+    )
+    parent_node_id: Mapped[str | None] = mapped_column(String(100))
+    user_profile_id: Mapped[int | None] = mapped_column(ForeignKey("user_profiles.id", ondelete="SET NULL"))
+    thread_id: Mapped[str | None] = mapped_column(String(255))
+    status: Mapped[str] = mapped_column(String(15), default="pending")
+    trigger: Mapped[str] = mapped_column(String(30), default="manual")
+    trigger_payload: Mapped[Any] = mapped_column(JsonValue)
+    trigger_output: Mapped[dict[str, Any]] = mapped_column(JsonValue, default=dict)
+    final_output: Mapped[Any] = mapped_column(JsonValue)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(String(50))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    total_input_tokens: Mapped[int] = mapped_column(default=0)
+    total_output_tokens: Mapped[int] = mapped_column(default=0)
+    total_tokens: Mapped[int] = mapped_column(default=0)
+    total_cost_usd: Mapped[Decimal] = mapped_column(Numeric(12, 6), default=Decimal(0))
+    llm_calls: Mapped[int] = mapped_column(default=0)
+
+    workflow: Mapped[Workflow] = relationship(lazy="joined", innerjoin=True)
+    version: Mapped[WorkflowVersion | None] = relationship()
+    logs: Mapped[list["ExecutionLog"]] = relationship(order_by="ExecutionLog.id", passive_deletes=True, viewonly=True)
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in LIVE
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Milliseconds from start to end; None while either is open."""
+        if self.started_at is None or self.completed_at is None:
+            return None
+        return round((self.completed_at - self.started_at).total_seconds() * 1000)
+
+    @classmethod
+    def active(cls, workflow: Workflow) -> Select[tuple[Self]]:
+        """Executions of a workflow that have not ended."""
+        return select(cls).where(cls.workflow_id == workflow.id, cls.status.in_(LIVE))
+
+
+class ExecutionLog(Base):
+    """One row per attempt of a step that came to an end, and one per step that was skipped."""
+
+    __tablename__ = "execution_logs"
+    __table_args__ = (UniqueConstraint("execution_id", "node_id", "scope", "attempt"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.execution_id", ondelete="CASCADE"))
+    node_id: Mapped[str] = mapped_column(String(100))
+    component_type: Mapped[str] = mapped_column(String(60))
+    scope: Mapped[str] = mapped_column(String(500), default="")
+    attempt: Mapped[int] = mapped_column(default=1)
+    status: Mapped[str] = mapped_column(String(15))
+    route: Mapped[str | None] = mapped_column(String(100))
+    input: Mapped[str | None] = mapped_column(JsonText)
+    output: Mapped[str | None] = mapped_column(JsonText)
+    error: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(String(50))
+    details: Mapped[str | None] = mapped_column("metadata", JsonText)
+    queued_ms: Mapped[int | None]
+    duration_ms: Mapped[int | None]
+    timestamp: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+
+
+class ExecutionEvents(Base):
+    """The numbered events of an ended execution: zlib-compressed JSON, a list in the order of `seq`."""
+
+    __tablename__ = "execution_events"
+
+    execution_id: Mapped[str] = mapped_column(
+        ForeignKey("workflow_executions.execution_id", ondelete="CASCADE"), primary_key=True
+    )
+    events: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class PendingTask(Base):
+    """What an execution waits for a person to decide."""
+
+    __tablename__ = "pending_tasks"
+    __table_args__ = (UniqueConstraint("execution_id", "step", "kind"),)
+
+    task_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.execution_id", ondelete="CASCADE"))
+    step: Mapped[str] = mapped_column(String(600))
+    node_id: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(20))
+    prompt: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Blob(Base):
+    """An output too large for the working state, which refers to it as `{"$blob": id}`."""
+
+    __tablename__ = "blobs"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    execution_id: Mapped[str] = mapped_column(
+        ForeignKey("workflow_executions.execution_id", ondelete="CASCADE"), index=True
+    )
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)

@@ -1,0 +1,103 @@
+"""The declarative base and the column types that all rows share."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, MetaData, String, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeDecorator
+
+from pipelit.errors import CredentialError
+
+CONVENTION = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""Constraints have names, so that SQLite's batch migrations can find them."""
+
+
+class Base(DeclarativeBase):
+    """The base of every row."""
+
+    metadata = MetaData(naming_convention=CONVENTION)
+
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""An autoincrementing key that will not run out; SQLite counts only in INTEGER, which is as wide there."""
+
+JsonValue = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""Any JSON; `None` is SQL NULL."""
+
+JsonText = Text()
+"""JSON that is stored and sent as the text it came as, never taken apart by the database."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time with its zone, kept in UTC; naive times are refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("A time without a zone cannot be stored.")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Cipher:
+    """Fernet with rotation: the first key encrypts, all of them decrypt. Set once, when the application is made."""
+
+    def __init__(self) -> None:
+        self._fernet: MultiFernet | None = None
+
+    def use(self, keys: Sequence[str]) -> None:
+        """Take the keys, newest first."""
+        self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def encrypt(self, plain: str) -> str:
+        return self._ready().encrypt(plain.encode()).decode()
+
+    def decrypt(self, token: str) -> str:
+        """Raises `CredentialError` if none of the keys fits."""
+        try:
+            return self._ready().decrypt(token.encode()).decode()
+        except InvalidToken as error:
+            raise CredentialError("A stored secret was encrypted with a key that FIELD_ENCRYPTION_KEY does not hold.") from error
+
+    def rotate(self, token: str) -> str:
+        """The same secret under the newest key."""
+        return self._ready().rotate(token.encode()).decode()
+
+    def _ready(self) -> MultiFernet:
+        if self._fernet is None:
+            raise CredentialError("No FIELD_ENCRYPTION_KEY is set.")
+        return self._fernet
+
+
+cipher = Cipher()
+
+
+class EncryptedString(TypeDecorator[str]):
+    """Text that is ciphertext in the database. Equality in SQL never matches: every encryption differs."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else cipher.encrypt(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else cipher.decrypt(value)

@@ -1,0 +1,92 @@
+"""Workflows, who shares them, and the immutable versions that executions ran on."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import ForeignKey, Select, String, Text, UniqueConstraint, or_, select
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from pipelit import clock
+from pipelit.models.types import Base, JsonValue, UtcDateTime
+from pipelit.models.user import UserProfile
+
+if TYPE_CHECKING:
+    from pipelit.models.node import WorkflowEdge, WorkflowNode
+
+
+class Workflow(Base):
+    """`revision` grows with every change of the graph; `deleted_at` hides a workflow whose executions are still of interest."""
+
+    __tablename__ = "workflows"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String(255), unique=True)
+    name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str] = mapped_column(Text, default="")
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("user_profiles.id", ondelete="SET NULL"), index=True)
+    is_active: Mapped[bool] = mapped_column(default=True)
+    is_public: Mapped[bool] = mapped_column(default=False)
+    is_default: Mapped[bool] = mapped_column(default=False)
+    tags: Mapped[list[str]] = mapped_column(JsonValue, default=list)
+    error_handler_workflow_id: Mapped[int | None] = mapped_column(ForeignKey("workflows.id", ondelete="SET NULL"))
+    input_schema: Mapped[dict[str, Any] | None] = mapped_column(JsonValue)
+    output_schema: Mapped[dict[str, Any] | None] = mapped_column(JsonValue)
+    max_execution_seconds: Mapped[int | None]
+    revision: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, onupdate=clock.now)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    owner: Mapped[UserProfile | None] = relationship()
+    nodes: Mapped[list["WorkflowNode"]] = relationship(
+        back_populates="workflow", cascade="all, delete-orphan", passive_deletes=True, order_by="WorkflowNode.id"
+    )
+    edges: Mapped[list["WorkflowEdge"]] = relationship(
+        back_populates="workflow", cascade="all, delete-orphan", passive_deletes=True, order_by="WorkflowEdge.id"
+    )
+    collaborators: Mapped[list["WorkflowCollaborator"]] = relationship(
+        cascade="all, delete-orphan", passive_deletes=True, order_by="WorkflowCollaborator.id"
+    )
+
+    @classmethod
+    def present(cls) -> Select[tuple[Self]]:
+        """Workflows that are not deleted."""
+        return select(cls).where(cls.deleted_at.is_(None))
+
+    @classmethod
+    def visible_to(cls, user: UserProfile) -> Select[tuple[Self]]:
+        """Workflows that a user may read: their own, shared with them or public; all of them for an admin."""
+        if user.is_admin:
+            return cls.present()
+        shared = select(WorkflowCollaborator.workflow_id).where(WorkflowCollaborator.user_profile_id == user.id)
+        return cls.present().where(or_(cls.owner_id == user.id, cls.is_public, cls.id.in_(shared)))
+
+
+class WorkflowCollaborator(Base):
+    """`role` is `editor` (may change and run) or `viewer` (may look)."""
+
+    __tablename__ = "workflow_collaborators"
+    __table_args__ = (UniqueConstraint("workflow_id", "user_profile_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    workflow_id: Mapped[int] = mapped_column(ForeignKey("workflows.id", ondelete="CASCADE"))
+    user_profile_id: Mapped[int] = mapped_column(ForeignKey("user_profiles.id", ondelete="CASCADE"), index=True)
+    role: Mapped[str] = mapped_column(String(10), default="viewer")
+    invited_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+
+    user: Mapped[UserProfile] = relationship(lazy="joined")
+
+
+class WorkflowVersion(Base):
+    """The graph as it was at one revision, without secrets; made when the first execution runs on it."""
+
+    __tablename__ = "workflow_versions"
+    __table_args__ = (UniqueConstraint("workflow_id", "number"), UniqueConstraint("workflow_id", "revision"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    workflow_id: Mapped[int] = mapped_column(ForeignKey("workflows.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    revision: Mapped[int]
+    graph: Mapped[dict[str, Any]] = mapped_column(JsonValue)
+    created_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_profiles.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)

@@ -1,0 +1,1 @@
+"""Node types that reach outside or compute, as steps and as tools of agents."""
