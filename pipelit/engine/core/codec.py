@@ -27,7 +27,9 @@ from pipelit.engine.core.state import Progress, StepId, StepState, StepStatus
 def encode_step(known: StepState) -> str:
     """A step's state as a short JSON array: status, attempt, failures, losses, route, progress."""
     progress = [known.progress.total, known.progress.following, *known.progress.open] if known.progress else None
-    return json.dumps([known.status, known.attempt, known.failures, known.losses, known.route, progress], separators=(",", ":"))
+    return json.dumps(
+        [known.status, known.attempt, known.failures, known.losses, known.route, progress], separators=(",", ":")
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -46,7 +48,7 @@ def delta(before: Mapping[StepId, StepState], after: Mapping[StepId, StepState])
 
 
 def encode_plan(plan: Plan) -> str:
-    """A plan as canonical JSON: equal plans give equal text."""
+    """A plan as canonical JSON: equal plans whose nodes, edges and loops stand in the same order give equal text."""
     return json.dumps(
         {
             "workflow_id": plan.workflow_id,

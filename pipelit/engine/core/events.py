@@ -71,9 +71,10 @@ class StepLost:
 
 @dataclass(frozen=True, slots=True)
 class StepReleased:
-    """A person let a held step go on."""
+    """A person let a held step go on; `is_after` says which of its two holds that was."""
 
     step: StepId
+    is_after: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,10 @@ class Retry:
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after the `failures`-th failure, before jitter."""
-        return float(min(self.initial * self.factor ** (failures - 1), self.ceiling))
+        try:
+            return float(min(self.initial * self.factor ** (failures - 1), self.ceiling))
+        except OverflowError:
+            return float(self.ceiling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,9 @@ class Plan:
     @cached_property
     def outgoing(self) -> Mapping[NodeId, tuple[Edge, ...]]:
         """Edges by source, without the ones into a loop's body."""
-        return self._grouped({node: [e for e in self.edges if e.source == node and e.on is not On.BODY] for node in self.nodes})
+        return self._grouped(
+            {node: [e for e in self.edges if e.source == node and e.on is not On.BODY] for node in self.nodes}
+        )
 
     @cached_property
     def incoming(self) -> Mapping[NodeId, tuple[Edge, ...]]:
@@ -128,7 +133,10 @@ class Plan:
     @cached_property
     def entries(self) -> Mapping[NodeId, tuple[NodeId, ...]]:
         """For each loop the nodes that its items enter by."""
-        return {loop: tuple(dict.fromkeys(e.target for e in self.edges if e.source == loop and e.on is On.BODY)) for loop in self.loops}
+        return {
+            loop: tuple(dict.fromkeys(e.target for e in self.edges if e.source == loop and e.on is On.BODY))
+            for loop in self.loops
+        }
 
     @cached_property
     def members(self) -> Mapping[NodeId, tuple[NodeId, ...]]:
@@ -139,7 +147,9 @@ class Plan:
     def leaves(self) -> tuple[NodeId, ...]:
         """Nodes outside loops that nothing follows: their values are the execution's output."""
         return tuple(
-            node.id for node in self.nodes.values() if node.loop is None and all(e.on is On.ERROR for e in self.outgoing[node.id])
+            node.id
+            for node in self.nodes.values()
+            if node.loop is None and all(e.on is On.ERROR for e in self.outgoing[node.id])
         )
 
     @staticmethod

@@ -59,8 +59,8 @@ class _Transition:
         match event:
             case Started():
                 self._start()
-            case StepReleased(step):
-                self._release(step)
+            case StepReleased(step, is_after):
+                self._release(step, is_after)
             case Cancelled():
                 self._finish(ExecutionStatus.CANCELLED)
             case TimedOut():
@@ -116,6 +116,8 @@ class _Transition:
         """Let everything that the settled steps decide be decided (rule 1), until nothing more follows."""
         while self.unsettled:
             step = self.unsettled.popleft()
+            if step not in self.steps:
+                continue  # its iteration was folded on behalf of a step that settled at the same time
             for edge in self.plan.outgoing[step.node]:
                 self._decide(StepId(edge.target, step.scope))
             if step.scope:
@@ -167,14 +169,14 @@ class _Transition:
         else:
             self._settle(step, StepState(StepStatus.SUCCEEDED, known.attempt, route=route))
 
-    def _release(self, step: StepId) -> None:
+    def _release(self, step: StepId, is_after: bool) -> None:
         known = self.steps.get(step)
-        if known is None:
+        if known is None or known.status is not (StepStatus.HELD_AFTER if is_after else StepStatus.HELD_BEFORE):
             return
-        if known.status is StepStatus.HELD_BEFORE:
-            self._run(step, StepState(StepStatus.READY, attempt=1))
-        elif known.status is StepStatus.HELD_AFTER:
+        if is_after:
             self._settle(step, StepState(StepStatus.SUCCEEDED, known.attempt, route=known.route))
+        else:
+            self._run(step, StepState(StepStatus.READY, attempt=1))
 
     def _fail(self, step: StepId, known: StepState, failure: Failure) -> None:
         retry = self.plan.nodes[step.node].policy.retry
@@ -190,10 +192,12 @@ class _Transition:
         if is_safe and known.losses < MAX_LOSSES:
             self._run(step, StepState(StepStatus.READY, known.attempt + 1, known.failures, known.losses + 1))
             return
-        reason = f"its worker died {known.losses + 1} times" if is_safe else "its worker died and it is not safe to repeat"
+        deaths = f"its worker died {known.losses + 1} times"
+        reason = deaths if is_safe else "its worker died and it is not safe to repeat"
         self._give_up(step, known, Failure("worker_lost", f"The step was given up: {reason}."))
 
-    def _give_up(self, step: StepId, known: StepState, failure: Failure) -> None:
+    def _give_up(self, step: StepId, known: StepState, failure: Failure, cause: StepId | None = None) -> None:
+        """Do what the step's policy says; `cause` is the step inside a loop for which the loop is given up."""
         match self.plan.nodes[step.node].policy.on_error:
             case OnError.CONTINUE:
                 self._settle(step, StepState(StepStatus.FAILED, known.attempt))
@@ -201,20 +205,29 @@ class _Transition:
                 self.commands.append(UseDefault(step))
                 self._settle(step, StepState(StepStatus.SUCCEEDED, known.attempt))
             case OnError.STOP:
-                self._stop(step, failure)
+                self._stop(step, failure, cause or step)
             case unknown:
                 assert_never(unknown)
 
-    def _stop(self, step: StepId, failure: Failure) -> None:
-        """Give up the innermost iteration whose loop goes on without it, or else the execution."""
-        for depth in range(len(step.scope), 0, -1):
-            loop, index = step.scope[depth - 1]
-            if (on_error := self.plan.loops[loop].on_error) is not OnItemError.STOP:
-                collected = failure if on_error is OnItemError.COLLECT else None
-                owner = StepId(loop, step.scope[: depth - 1])
-                self._close(owner, CollectResult(owner, index, failure=collected))
-                return
-        self._finish(ExecutionStatus.FAILED, step, failure)
+    def _stop(self, step: StepId, failure: Failure, cause: StepId) -> None:
+        """Give up the iteration around the step; a loop that cannot do without it is given up itself, by its own policy."""
+        if not step.scope:
+            self._finish(ExecutionStatus.FAILED, cause, failure)
+            return
+        loop, index = step.scope[-1]
+        owner = StepId(loop, step.scope[:-1])
+        match self.plan.loops[loop].on_error:
+            case OnItemError.COLLECT:
+                self._close(owner, CollectResult(owner, index, failure=failure))
+            case OnItemError.CONTINUE:
+                self._close(owner, CollectResult(owner, index))
+            case OnItemError.STOP:
+                known = self.steps[owner]
+                for open_index in _progress(known).open:
+                    self._drop((*owner.scope, (loop, open_index)))
+                self._give_up(owner, known, failure, cause)
+            case unknown:
+                assert_never(unknown)
 
     def _iterate(self, step: StepId, known: StepState, total: int) -> None:
         self._open(step, known.attempt, Progress(total))
@@ -237,11 +250,8 @@ class _Transition:
     def _fold(self, scope: Scope) -> None:
         """Close the iteration if every step of it has settled (rule 3)."""
         loop, index = scope[-1]
-        owner = StepId(loop, scope[:-1])
-        progress = self.steps[owner].progress if owner in self.steps else None
-        if progress is None or index not in progress.open:
-            return
         if all(self._is_settled(StepId(node, scope)) for node in self.plan.members[loop]):
+            owner = StepId(loop, scope[:-1])
             self._close(owner, CollectResult(owner, index, self._result_of(loop, scope)))
 
     def _is_settled(self, step: StepId) -> bool:
@@ -254,16 +264,18 @@ class _Transition:
 
     def _close(self, loop: StepId, result: CollectResult) -> None:
         """Drop an iteration from the state, fold its result, and let the loop go on."""
-        inside = (*loop.scope, (loop.node, result.index))
-        depth = len(inside)
-        for step in [step for step in self.steps if step.scope[:depth] == inside]:
-            del self.steps[step]
-        self.commands = [command for command in self.commands if not _is_within(command, inside)]
+        self._drop((*loop.scope, (loop.node, result.index)))
         self.commands.append(result)
         known = self.steps[loop]
-        assert known.progress is not None, "only an open iteration is closed"
-        still_open = tuple(index for index in known.progress.open if index != result.index)
-        self._open(loop, known.attempt, Progress(known.progress.total, known.progress.following, still_open))
+        progress = _progress(known)
+        still_open = tuple(index for index in progress.open if index != result.index)
+        self._open(loop, known.attempt, Progress(progress.total, progress.following, still_open))
+
+    def _drop(self, scope: Scope) -> None:
+        """Forget every step of the iteration, loops inside it included: what is told of them later changes nothing."""
+        depth = len(scope)
+        for step in [step for step in self.steps if step.scope[:depth] == scope]:
+            del self.steps[step]
 
 
 def _told_while(event: Event) -> Iterable[StepStatus]:
@@ -277,12 +289,6 @@ def _told_while(event: Event) -> Iterable[StepStatus]:
             return (StepStatus.READY,)
 
 
-def _is_within(command: Command, scope: Scope) -> bool:
-    """Whether a command concerns a step of the iteration that `scope` names, so that dropping it makes it void."""
-    match command:
-        case RunStep(step) | HoldStep(step) | UseDefault(step) | CollectResult(step) | FinishLoop(step):
-            return step.scope[: len(scope)] == scope
-        case Finish():
-            return False
-        case _:
-            assert_never(command)
+def _progress(known: StepState) -> Progress:
+    assert known.progress is not None, "a loop with an open iteration knows how far it is"
+    return known.progress
