@@ -1,9 +1,6 @@
 """Makes the application: one function, no global, nothing at import."""
 
-from dataclasses import dataclass
-
-from flask import Flask, current_app
-from redis import Redis
+from flask import Flask
 
 import celeryconfig
 from pipelit.config import Settings
@@ -21,6 +18,8 @@ def create_app(settings: Settings) -> Flask:
         SQLALCHEMY_ENGINE_OPTIONS=_engine_options(settings),
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
     )
+    app.extensions["pipelit.settings"] = settings
+    app.extensions["pipelit.redis"] = connect_redis(settings.redis_url)
     cipher.use(settings.field_encryption_keys)
     registry.load()
     db.init_app(app)
@@ -28,3 +27,10 @@ def create_app(settings: Settings) -> Flask:
     celery.config_from_object(celeryconfig)
     celery.conf.update(celeryconfig.from_settings(settings))
     return app
+
+
+def _engine_options(settings: Settings) -> dict[str, object]:
+    """Pool sizes follow from what a process runs at once; SQLite connections cross threads under gevent."""
+    if settings.database_url.startswith("sqlite"):
+        return {"connect_args": {"check_same_thread": False}, "pool_size": 20, "max_overflow": 20}
+    return {"pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
+from flask import current_app
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
@@ -13,6 +14,8 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
+
+from pipelit.config import Settings
 
 db = SQLAlchemy(session_options={"expire_on_commit": False})
 migrate = Migrate()
@@ -30,6 +33,18 @@ def connect_redis(url: str) -> "Redis":
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
         protocol=2,
     )
+
+
+def settings() -> Settings:
+    """The settings of the application in whose context this is called."""
+    found: Settings = current_app.extensions["pipelit.settings"]
+    return found
+
+
+def redis() -> "Redis":
+    """The shared Redis client of the application in whose context this is called."""
+    found: Redis = current_app.extensions["pipelit.redis"]
+    return found
 
 
 @contextmanager
