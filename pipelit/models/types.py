@@ -6,7 +6,6 @@ from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, MetaData, String, Text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
@@ -31,8 +30,8 @@ class Base(DeclarativeBase):
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """An autoincrementing key that will not run out; SQLite counts only in INTEGER, which is as wide there."""
 
-JsonValue = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-"""Any JSON; `None` is SQL NULL."""
+JsonValue = JSON(none_as_null=True)
+"""Any JSON; `None` is SQL NULL. Not JSONB, which refuses NUL characters and lone surrogates that people do send."""
 
 JsonText = Text()
 """JSON that is stored and sent as the text it came as, never taken apart by the database."""
