@@ -84,10 +84,14 @@ LANES = (
     Lane("system", ("triggers", "schedules", "maintenance", "llm"), "threads", 8, "Everything else."),
 )
 
+ALL = Lane(
+    "all", tuple(queue for lane in LANES for queue in lane.queues), "prefork", None, "Every queue in one worker."
+)
+
 
 def lane(name: str) -> Lane:
     """The lane of that name; `KeyError` when there is none."""
-    return {lane.name: lane for lane in LANES}[name]
+    return {lane.name: lane for lane in (*LANES, ALL)}[name]
 
 
 def from_settings(settings: Settings) -> dict[str, object]:

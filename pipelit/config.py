@@ -170,7 +170,7 @@ class Settings:
         metadata=_setting(
             "PIPELIT_HOME",
             Path,
-            "{home}",
+            "{default_home}",
             "Folder of the database, the secrets and the embedded server's data. "
             "`var/` in a checkout, the user's data directory when installed.",
         )
@@ -303,7 +303,7 @@ class Settings:
     def load(cls, environ: Mapping[str, str]) -> Self:
         """The settings an environment asks for; `SettingsError` names the first wrong one."""
         home = _home(environ)
-        places = {"home": str(home), "socket": quote(str(embedded_socket(home)))}
+        places = {"home": str(home), "default_home": str(home), "socket": quote(str(embedded_socket(home)))}
         # `Any`: each value has the type its parser returns, which a mapping cannot say per key.
         values: dict[str, Any] = {
             part.name: part.metadata["setting"].read(environ, places) for part in dataclasses.fields(cls)
@@ -332,10 +332,15 @@ class Settings:
         return f"redis+socket://{parts.netloc}{quote(unquote(parts.path))}" + (f"?{query}" if query else "")
 
     @property
+    def local_url(self) -> str:
+        """Where this machine finds the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
     def base_url(self) -> str:
-        """Where this server is found: the public address if there is one, else the local one."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        """Where others find this server: the public address if there is one."""
+        return self.public_url or self.local_url
 
 
 def declared() -> Iterator[Setting]:
@@ -359,8 +364,8 @@ def _home(environ: Mapping[str, str]) -> Path:
     if given == "~" or given.startswith("~/"):
         given = environ.get("HOME", "") + given[1:]
     home = Path(os.path.abspath(given)) if given else _default_home(environ)
-    if re.search(r"[?#\x00-\x1f]", str(home)):
-        _refuse("PIPELIT_HOME", "must be a path without '?', '#' and control characters")
+    if re.search(r"[?#;\x00-\x1f]", str(home)):
+        _refuse("PIPELIT_HOME", "must be a path without '?', '#', ';' and control characters")
     return home
 
 

@@ -1,0 +1,55 @@
+# `make` shows what there is. Everything works as an ordinary user, with Python 3.11 or newer and nothing else.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check generate bench lock clean
+
+UV_VERSION := 0.13.9
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Where uv is: in the environment, or already on this machine when the environment cannot hold it.
+UV = $$(cat $(VENV)/.uv)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make the environment and install what is locked (done by the others when needed)
+
+run: $(INSTALLED) ## Start the product: server, workers and what they need; Ctrl-C stops it
+	@exec $(BIN)/pipelit up
+
+test: $(INSTALLED) ## Run the whole suite, on SQLite and PostgreSQL (ARGS=... goes to pytest)
+	@$(BIN)/pytest -n 2 --database both $(ARGS)
+
+check: $(INSTALLED) ## Style, types, import contracts, spelling, and whether generated files are fresh
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/pipelit generate --check
+
+generate: $(INSTALLED) ## Write the generated files: API description, node and settings reference
+	@$(BIN)/pipelit generate
+
+bench: $(INSTALLED) ## Measure: hops, throughput, webhook latency, live events, memory, start
+	@$(BIN)/python -m bench
+
+lock: $(INSTALLED) ## Resolve the newest allowed versions into requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --upgrade \
+		setup.cfg -o requirements.lock
+
+clean: ## Remove the environment and everything built (the data in var/ stays)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+
+$(INSTALLED): requirements.lock setup.cfg pyproject.toml $(VENV)/.uv
+	@echo "Installing what requirements.lock names ..."
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.uv:
+	@test -n "$(PYTHON)" || { echo "Pipelit needs Python 3.11 or newer; none was found." >&2; exit 1; }
+	@echo "Making the environment with $(PYTHON) ..."
+	@sh .ci/bootstrap "$(PYTHON)" "$(VENV)" "$(UV_VERSION)"

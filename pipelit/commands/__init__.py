@@ -1,0 +1,1 @@
+"""The subcommands of `pipelit`, a module for each group of them that needs the same things."""

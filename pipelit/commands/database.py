@@ -1,0 +1,30 @@
+"""`pipelit migrate` and `pipelit rotate-keys`."""
+
+import click
+
+from pipelit import telemetry
+from pipelit.app import create_app
+from pipelit.commands.context import application
+from pipelit.launcher import database
+from pipelit.launcher.environment import load_settings, prepare_home
+from pipelit.services import credentials
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the newest revision."""
+    settings = load_settings()
+    telemetry.configure(settings)
+    prepare_home(settings)
+    database.check(settings)
+    with create_app(settings).app_context():
+        database.upgrade()
+    click.echo("The database is up to date.")
+
+
+@click.command("rotate-keys")
+def rotate_keys() -> None:
+    """Encrypt every stored credential with the first key of FIELD_ENCRYPTION_KEY."""
+    with application():
+        count = credentials.rotate_keys()
+    click.echo(f"{count} credential(s) are now encrypted with the first key; the others may be removed.")

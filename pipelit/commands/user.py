@@ -1,0 +1,22 @@
+"""`pipelit user`: accounts, for when there is no administrator to make one."""
+
+import click
+
+from pipelit.commands.context import application
+from pipelit.services import users
+
+
+@click.group()
+def user() -> None:
+    """Manage the people who may sign in."""
+
+
+@user.command()
+@click.argument("username")
+@click.option("--role", type=click.Choice(["admin", "normal"]), default="normal", show_default=True)
+@click.option("--password", envvar="PIPELIT_PASSWORD", prompt=True, hide_input=True, confirmation_prompt=True)
+def create(username: str, role: str, password: str) -> None:
+    """Make an account; the password is asked for."""
+    with application():
+        users.create(username, password, role=role)
+    click.echo(f"{username} can sign in now.")

@@ -1,0 +1,24 @@
+"""`pipelit worker`."""
+
+import os
+
+import click
+
+import celeryconfig
+from pipelit import telemetry
+from pipelit.launcher import checks, workers
+from pipelit.launcher.environment import load_settings
+from pipelit.launcher.guard import end_with_supervisor
+
+
+@click.command()
+@click.argument(
+    "lane", type=click.Choice([lane.name for lane in (*celeryconfig.LANES, celeryconfig.ALL)]), default="all"
+)
+def worker(lane: str) -> None:
+    """Start one worker: for the steps of workflows, for the rest of the system, or for everything."""
+    settings = load_settings()
+    if not end_with_supervisor(os.environ):
+        checks.redis_is_usable(settings)
+    telemetry.configure(settings)
+    workers.run(settings, celeryconfig.lane(lane))
