@@ -46,9 +46,9 @@ class WorkflowExecution(Base):
     thread_id: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(15), default="pending")
     trigger: Mapped[str] = mapped_column(String(30), default="manual")
-    trigger_payload: Mapped[Any] = mapped_column(JsonValue)
+    trigger_payload: Mapped[Any] = mapped_column(JsonValue, nullable=True)
     trigger_output: Mapped[dict[str, Any]] = mapped_column(JsonValue, default=dict)
-    final_output: Mapped[Any] = mapped_column(JsonValue)
+    final_output: Mapped[Any] = mapped_column(JsonValue, nullable=True)
     error_message: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(String(50))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
@@ -62,7 +62,7 @@ class WorkflowExecution(Base):
 
     workflow: Mapped[Workflow] = relationship(lazy="joined", innerjoin=True)
     version: Mapped[WorkflowVersion | None] = relationship()
-    logs: Mapped[list["ExecutionLog"]] = relationship(order_by="ExecutionLog.id", passive_deletes=True, viewonly=True)
+    logs: Mapped[list["ExecutionLog"]] = relationship(order_by="ExecutionLog.id", viewonly=True)
 
     @property
     def is_live(self) -> bool:
