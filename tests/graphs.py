@@ -10,10 +10,11 @@
 | `a -> b -> c` | a chain: the same as `a -> b; b -> c` |
 | `a, b -> c, d` | every edge from the left to the right |
 | `L{ x -> y }` | a loop with its body, written where `L` occurs first; afterwards `L` alone names it |
+| `L{ x -> y; L -> y }` | inside its body the loop's name stands for the item that enters: it enters `y` too |
 
-Statements are separated by `;`, the first node is the trigger, and names hold letters, digits and `_`. A body's nodes
-that nothing in the body leads to are where items enter it; those that nothing in the body follows (error edges do not
-count) are what it returns. Bodies hold bodies. What a line cannot say is said by keyword, field by field of `PlanNode`
+Statements are separated by `;`, the first node is the trigger, and names hold letters, digits and `_`. Items enter a
+body by the nodes that nothing leads to; it returns what those nodes give that nothing follows (error edges do not
+count). Bodies hold bodies. What a line cannot say is said by keyword, field by field of `PlanNode`
 or `Loop`: `graph("a -> b -> L{ x }", b={"join": Join.ANY}, L={"concurrency": 2})`.
 """
 
@@ -83,7 +84,7 @@ class _Parser:
         while self._is_at("->"):
             self.position += 1
             right = self._terms(loop)
-            self.edges += [Edge(term.node, target.node, term.on, term.route) for term in left for target in right]
+            self.edges += [_edge(term, target, loop) for term in left for target in right]
             left = right
 
     def _terms(self, loop: NodeId | None) -> list[_Term]:
@@ -98,7 +99,7 @@ class _Parser:
         if isinstance(term, str):
             raise Unreadable(f"a node is missing before {term!r}")
         self.position += 1
-        if self.nodes.setdefault(term.node, loop) != loop:
+        if term.node != loop and self.nodes.setdefault(term.node, loop) != loop:
             raise Unreadable(f"{term.node} is both inside and outside of a loop")
         if self._is_at("{"):
             self.position += 1
@@ -111,6 +112,10 @@ class _Parser:
 
     def _is_at(self, sign: str) -> bool:
         return self.position < len(self.tokens) and self.tokens[self.position] == sign
+
+
+def _edge(source: _Term, target: _Term, loop: NodeId | None) -> Edge:
+    return Edge(source.node, target.node, On.BODY if source.node == loop else source.on, source.route)
 
 
 def _plan(parser: _Parser, changes: Mapping[str, Mapping[str, Any]]) -> Plan:

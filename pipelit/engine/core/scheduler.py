@@ -99,9 +99,6 @@ class _Transition:
 
     def _finish(self, status: ExecutionStatus, step: StepId | None = None, failure: Failure | None = None) -> None:
         self.status, self.changed = status, True
-        self.unsettled.clear()
-        if status is not ExecutionStatus.COMPLETED:
-            self.commands.clear()
         self.commands.append(Finish(status, step, failure))
 
     def _put(self, step: StepId, known: StepState) -> None:
