@@ -3,7 +3,7 @@
 ```
 PipelitError(code, status, detail)
 ├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · StaleVersion · Unavailable
-├─ Conflict ─ AlreadyExists, WrongState, WorkflowBusy, LastAdmin, AlreadySetUp
+├─ Conflict ─ AlreadyExists, WrongState, WorkflowBusy, LastAdmin, AlreadySetUp, RequestInProgress, AnswerLost
 ├─ Invalid(errors)            what the caller sent, by field
 │   └─ InvalidGraph(problems) every problem of a workflow at once
 ├─ SettingsError              the process cannot start like this
@@ -11,8 +11,10 @@ PipelitError(code, status, detail)
 │   ├─ ConfigError        no  the author must change something
 │   ├─ ExpressionError    no  a template names something that is not there
 │   ├─ UpstreamError     yes  the other side may recover (`after`: seconds it asked for)
+│   ├─ UpstreamRefused    no  the other side answered, and asking again the same way will not help
 │   ├─ AddressRefused     no  the outgoing call is not allowed to go there
 │   ├─ StepTimeout       yes  the step took longer than its limit
+│   ├─ StepCancelled      no  the execution was stopped while the step ran
 │   ├─ OutputInvalid      no  what the node returned is not JSON
 │   ├─ AssertionFailed    no  an assertion with `fail_execution` did not hold
 │   ├─ WorkerLost        yes  the worker died while the step ran
@@ -97,6 +99,20 @@ class AlreadySetUp(Conflict):
     code, title = "already_set_up", "Already set up"
 
 
+class RequestInProgress(Conflict):
+    """`after`: seconds until the first request with this key may have been answered."""
+
+    code, title = "request_in_progress", "The first request with this key is still running"
+
+    def __init__(self, detail: str, *, after: int) -> None:
+        super().__init__(detail)
+        self.after = after
+
+
+class AnswerLost(Conflict):
+    code, title = "answer_lost", "Carried out before, but its answer was lost"
+
+
 class IdempotencyConflict(PipelitError):
     code, status, title = "idempotency_conflict", 422, "Idempotency key used for another request"
 
@@ -165,6 +181,10 @@ class UpstreamError(StepError):
         self.after = after
 
 
+class UpstreamRefused(StepError):
+    code, title = "upstream_refused", "The other side refused"
+
+
 class AddressRefused(StepError):
     code, title = "address_refused", "The address is not allowed"
 
@@ -172,6 +192,10 @@ class AddressRefused(StepError):
 class StepTimeout(StepError):
     code, title = "step_timeout", "The step took too long"
     retryable = True
+
+
+class StepCancelled(StepError):
+    code, title = "step_cancelled", "The execution was stopped"
 
 
 class OutputInvalid(StepError):
