@@ -39,6 +39,8 @@ def graph(text: str, /, **changes: Mapping[str, Any]) -> Plan:
     parser.statements(loop=None)
     if parser.position != len(parser.tokens):
         raise Unreadable(f"{text!r}: a `}}` too many")
+    if not parser.nodes:
+        raise Unreadable("a plan has a trigger at least")
     if unknown := changes.keys() - parser.nodes.keys():
         raise Unreadable(f"{text!r} has no node {', '.join(sorted(unknown))}")
     return _plan(parser, changes)
