@@ -39,7 +39,11 @@ class Workflow(Base):
 
     owner: Mapped[UserProfile | None] = relationship()
     nodes: Mapped[list["WorkflowNode"]] = relationship(
-        back_populates="workflow", cascade="all, delete-orphan", passive_deletes=True, order_by="WorkflowNode.id"
+        back_populates="workflow",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="WorkflowNode.id",
+        foreign_keys="WorkflowNode.workflow_id",
     )
     edges: Mapped[list["WorkflowEdge"]] = relationship(
         back_populates="workflow", cascade="all, delete-orphan", passive_deletes=True, order_by="WorkflowEdge.id"
@@ -49,12 +53,12 @@ class Workflow(Base):
     )
 
     @classmethod
-    def present(cls) -> Select[tuple[Self]]:
+    def present(cls) -> Select[Self]:
         """Workflows that are not deleted."""
         return select(cls).where(cls.deleted_at.is_(None))
 
     @classmethod
-    def visible_to(cls, user: UserProfile) -> Select[tuple[Self]]:
+    def visible_to(cls, user: UserProfile) -> Select[Self]:
         """Workflows that a user may read: their own, shared with them or public; all of them for an admin."""
         if user.is_admin:
             return cls.present()

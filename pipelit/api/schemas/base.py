@@ -1,0 +1,37 @@
+"""What all schemas share."""
+
+from marshmallow import RAISE
+from marshmallow import Schema as MarshmallowSchema
+
+from pipelit.api.schemas import fields
+
+
+class Schema(MarshmallowSchema):
+    """Keeps its fields in the order they are declared in; a field it does not know is refused."""
+
+    class Meta:
+        unknown = RAISE
+
+
+class ProblemItemSchema(Schema):
+    """One thing wrong with a workflow's graph."""
+
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    node_id = fields.String(allow_none=True)
+    edge_id = fields.Integer(allow_none=True)
+
+
+class ProblemSchema(Schema):
+    """Why a request was refused (RFC 9457)."""
+
+    type = fields.String(required=True, metadata={"description": "A URI for this kind of problem."})
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    code = fields.String(required=True, metadata={"description": "For programs; docs/errors.md explains each."})
+    detail = fields.String(required=True, metadata={"description": "One sentence for a person."})
+    errors = fields.Dict(
+        keys=fields.String(), values=fields.List(fields.String()), metadata={"description": "Messages by field path."}
+    )
+    problems = fields.List(fields.Nested(ProblemItemSchema), metadata={"description": "What is wrong with a graph."})
+    instance = fields.String(metadata={"description": "Of a failure of ours: the id its log lines carry."})
