@@ -4,6 +4,7 @@ from flask import Flask
 
 import celeryconfig
 from pipelit.config import Settings
+from pipelit.engine.runtime import EXTENSION, Engine
 from pipelit.extensions import celery, connect_redis, db, migrate
 from pipelit.models.types import Base, cipher
 from pipelit.nodes import registry
@@ -26,6 +27,7 @@ def create_app(settings: Settings) -> Flask:
     migrate.init_app(app, db)
     celery.config_from_object(celeryconfig)
     celery.conf.update(celeryconfig.from_settings(settings))
+    app.extensions[EXTENSION] = Engine(settings, app.extensions["pipelit.redis"], celery)
     return app
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from redis import Redis
 
@@ -56,7 +57,10 @@ def parse(message: str) -> LiveEvent:
 def missed(redis: Redis, execution_id: str, after: int, count: int = 1000) -> Iterator[LiveEvent]:
     """The kept events of a live execution after `after`, in order, read in portions of `count`."""
     start = after + 1
-    while entries := redis.xrange(stream_key(execution_id), f"{start}-0", "+", count):
+    while True:
+        entries: Any = redis.xrange(stream_key(execution_id), f"{start}-0", "+", count)
+        if not entries:
+            return
         for entry, fields in entries:
-            yield LiveEvent(int(entry.partition("-")[0]), fields["e"])
-        start = int(entries[-1][0].partition("-")[0]) + 1
+            start = int(entry.partition("-")[0]) + 1
+            yield LiveEvent(start - 1, fields["e"])

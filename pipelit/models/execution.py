@@ -76,7 +76,7 @@ class WorkflowExecution(Base):
         return round((self.completed_at - self.started_at).total_seconds() * 1000)
 
     @classmethod
-    def active(cls, workflow: Workflow) -> Select[tuple[Self]]:
+    def active(cls, workflow: Workflow) -> Select[Self]:
         """Executions of a workflow that have not ended."""
         return select(cls).where(cls.workflow_id == workflow.id, cls.status.in_(LIVE))
 

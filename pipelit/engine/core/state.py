@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple, Self
 
-from pipelit.engine.core.graph import NodeId, Scope
+from pipelit.engine.core.graph import Edge, NodeId, On, Scope
 
 
 class StepId(NamedTuple):
@@ -121,3 +121,14 @@ class State:
 
     def replace(self, status: ExecutionStatus, steps: Mapping[StepId, StepState]) -> Self:
         return type(self)(status, steps)
+
+
+def takes(source: StepState, edge: Edge) -> bool:
+    """Whether a settled step takes an edge that starts at it."""
+    match edge.on:
+        case On.SUCCESS | On.BODY:
+            return source.status is StepStatus.SUCCEEDED
+        case On.ROUTE:
+            return source.status is StepStatus.SUCCEEDED and source.route == edge.route
+        case On.ERROR:
+            return source.status is StepStatus.FAILED

@@ -1,0 +1,79 @@
+"""Event in, transition out: asks the core what follows, and commits all of it at once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pipelit import clock
+from pipelit.engine import values
+from pipelit.engine.cache import Plans
+from pipelit.engine.core.events import Event, Started
+from pipelit.engine.core.graph import Json
+from pipelit.engine.core.scheduler import advance
+from pipelit.engine.core.state import State
+from pipelit.engine.narrator import Report
+from pipelit.engine.store import Meta, Snapshot
+from pipelit.engine.transition import Tools, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An execution whose row is in SQL and which is to begin."""
+
+    execution_id: str
+    plan_hash: str
+    workflow_id: int
+    slug: str
+    trigger_output: Mapping[str, Json]
+    max_seconds: int | None = None
+
+
+class Coordinator:
+    """The one way into the working state; shared by the threads of a process."""
+
+    def __init__(self, tools: Tools, plans: Plans) -> None:
+        self.tools = tools
+        self.store = tools.store
+        self.plans = plans
+
+    def start(self, start: Start) -> bool:
+        """Begin an execution. False if it has begun already, or even ended."""
+        plan = self.plans.get(start.workflow_id, start.plan_hash)
+        at = clock.now_ms()
+        meta = Meta(start.plan_hash, start.workflow_id, start.slug, at)
+        before = State()
+        after, commands = advance(plan, before, Started())
+        transition = Transition(self.tools, start.execution_id, plan, meta, at)
+        transition.begin(values.encode_outputs(start.trigger_output), start.max_seconds)
+        transaction = transition.build(before, after, Started(), commands, Report())
+        return self.store.commit(transaction, "")
+
+    def tell(
+        self,
+        execution_id: str,
+        event: Event | Callable[[State], Event | None],
+        report: Report | None = None,
+        *,
+        known: tuple[Snapshot, Meta] | None = None,
+    ) -> bool:
+        """Commit what follows from an event. False if nothing does: it is late, repeated, or the execution is over.
+
+        `event` may be a function of the state that chooses one. `known` saves reading what was read just now; when
+        somebody else was faster, the state is read again and the event told to what it is by then.
+        """
+        while True:
+            current = known or self.store.load(execution_id)
+            if current is None:
+                return False
+            snapshot, meta = current
+            fact = event(snapshot.state) if callable(event) else event
+            if fact is None:
+                return False
+            plan = self.plans.get(meta.workflow_id, meta.plan_hash)
+            after, commands = advance(plan, snapshot.state, fact)
+            if after is snapshot.state:
+                return False
+            transition = Transition(self.tools, execution_id, plan, meta, clock.now_ms())
+            transaction = transition.build(snapshot.state, after, fact, commands, report or Report())
+            if self.store.commit(transaction, snapshot.version):
+                return True
+            known = None

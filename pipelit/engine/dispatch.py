@@ -1,0 +1,132 @@
+"""Commands as Celery messages: made by Celery itself, recorded instead of sent, pushed by the committing script.
+
+A producer's kombu channel normally ends in `_put`, which pushes the finished message onto its queue's list. Here that
+last step records `(key, payload)`, so that the very bytes Celery would have sent can travel with the transition that
+decided on them (docs/decisions/0002).
+"""
+
+import json
+import os
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu.connection import Connection
+from kombu.messaging import Producer
+from kombu.transport import redis as transport
+from kombu.utils.json import dumps
+
+from pipelit.engine.keys import TaskId
+from pipelit.engine.store import Meta
+
+RUN_STEP = "pipelit.run_step"
+WAKE_STEP = "pipelit.executions.wake"
+DRAIN_JOURNAL = "pipelit.journal.drain"
+MAINTENANCE = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A Celery message ready for its queue: `LPUSH key payload` sends it."""
+
+    key: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A recorded message in two halves, cut where its delivery tag stood."""
+
+    key: str
+    head: str
+    tail: str
+
+    @classmethod
+    def of(cls, message: Message) -> "_Template":
+        tag = json.loads(message.payload)["properties"]["delivery_tag"]
+        head, _, tail = message.payload.partition(tag)
+        return cls(message.key, head, tail)
+
+    def again(self) -> Message:
+        return Message(self.key, f"{self.head}{uuid.uuid4()}{self.tail}")
+
+
+class RecordingChannel(transport.Channel):
+    """A channel of kombu's Redis transport that keeps what it is given."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.recorded: list[Message] = []
+
+    def _put(self, queue: str, message: Mapping[str, Any], **_kwargs: Any) -> None:
+        priority = self._get_message_priority(message, reverse=False)
+        self.recorded.append(Message(self._q_for_pri(queue, priority), dumps(message)))
+
+
+class RecordingTransport(transport.Transport):
+    """The Redis transport with recording channels."""
+
+    Channel = RecordingChannel
+
+
+class Dispatcher:
+    """Makes messages; shared by the threads of a process, connected in each process at the first use."""
+
+    def __init__(self, celery: Celery) -> None:
+        self.celery = celery
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._pid = 0
+        self._drains: dict[bool, _Template] = {}
+
+    def message(self, name: str, args: list[Any], *, task_id: str, queue: str, countdown: float = 0.0) -> Message:
+        """The message that `send_task` with these arguments would put on the queue; `countdown` in seconds."""
+        with self._lock:
+            producer = self._connected()
+            self.celery.send_task(
+                name,
+                args,
+                task_id=task_id,
+                queue=queue,
+                countdown=countdown or None,
+                producer=producer,
+                ignore_result=True,
+            )
+            message: Message = producer.channel.recorded.pop()
+            return message
+
+    def step(self, task: TaskId, *, meta: Meta, due_ms: int, lane: str, delay: float = 0.0) -> Message:
+        """The message that runs one attempt of a step; `due_ms` is when it may start, for the time accounting."""
+        args = [task.execution_id, str(task.step), task.attempt, due_ms, list(meta)]
+        return self.message(RUN_STEP, args, task_id=str(task), queue=lane, countdown=delay)
+
+    def wake(self, task: TaskId, *, delay: float) -> Message:
+        """The message that resumes a step which waits for a time."""
+        return self.message(WAKE_STEP, [str(task)], task_id=f"wake:{task}", queue=MAINTENANCE, countdown=delay)
+
+    def drain(self, *, is_urgent: bool) -> Message:
+        """The message that has the journal written to SQL, now or after lingering for more to come.
+
+        Nearly every transition carries one and few are sent, so it is recorded once and given a new delivery tag, the
+        one field that must differ between two messages.
+        """
+        template = self._drains.get(is_urgent)
+        if template is None:
+            message = self.message(DRAIN_JOURNAL, [is_urgent], task_id="journal-drain", queue=MAINTENANCE)
+            template = self._drains[is_urgent] = _Template.of(message)
+        return template.again()
+
+    def _connected(self) -> Producer:
+        """The producer of this process: one that was inherited through a fork would share its connection."""
+        if self._producer is None or self._pid != os.getpid():
+            connection = Connection(
+                self.celery.conf.broker_url,
+                transport=RecordingTransport,
+                transport_options=self.celery.conf.broker_transport_options,
+            )
+            self._producer = self.celery.amqp.Producer(connection.channel(), auto_declare=False)
+            self._pid = os.getpid()
+        return self._producer

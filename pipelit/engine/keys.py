@@ -1,0 +1,75 @@
+"""Names of what the engine keeps in Redis, and of the messages it sends."""
+
+from typing import NamedTuple, Self
+
+from pipelit.engine.core.state import StepId, parse_scope, scope_text
+
+JOURNAL = "pipelit:journal"
+DEADLINES = "pipelit:deadlines"
+"""A sorted set: when (ms) somebody should look at a step or an execution, because nothing was heard of it until then."""
+WORKERS = "pipelit:workers"
+RECORDED = "recorded:"
+"""Channel prefix: the journal says here that an execution's final row is committed."""
+
+
+class ExecutionKeys(NamedTuple):
+    """The keys of one live execution. `data` holds outputs, loop items and loop results in fields of their own."""
+
+    meta: str
+    steps: str
+    data: str
+    events: str
+
+    @classmethod
+    def of(cls, execution_id: str) -> Self:
+        base = f"pipelit:x:{execution_id}:"
+        return cls(f"{base}meta", f"{base}steps", f"{base}data", f"{base}events")
+
+
+def plan_key(workflow_id: int, plan_hash: str) -> str:
+    return f"pipelit:plan:{workflow_id}:{plan_hash}"
+
+
+def output_field(step: StepId) -> str:
+    return f"output:{step}"
+
+
+def item_field(loop: StepId, index: int) -> str:
+    return f"item:{loop}:{index}"
+
+
+def result_field(loop: StepId, index: int) -> str:
+    return f"result:{loop}:{index}"
+
+
+def total_field(loop: StepId) -> str:
+    return f"total:{loop}"
+
+
+def report_field(step: StepId) -> str:
+    return f"report:{step}"
+
+
+def claim_field(step: StepId) -> str:
+    return f"claim:{step}"
+
+
+class TaskId(NamedTuple):
+    """The deterministic Celery id of one attempt: `{execution_id}:{node_id}:{scope}:a{attempt}`."""
+
+    execution_id: str
+    step: StepId
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.execution_id}:{self.step.node}:{scope_text(self.step.scope)}:a{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str()` wrote. Raises `ValueError` for anything else."""
+        head, separator, attempt = text.rpartition(":a")
+        execution_id, _, step = head.partition(":")
+        node, colon, scope = step.partition(":")
+        if not (separator and colon):
+            raise ValueError(f"not the id of a step's task: {text!r}")
+        return cls(execution_id, StepId.parse(node)._replace(scope=parse_scope(scope)), int(attempt))

@@ -1,0 +1,162 @@
+"""Tells what a transition did: events to those who watch, entries to the journal."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipelit.engine import broadcast, values
+from pipelit.engine.core.events import Failure
+from pipelit.engine.core.graph import Json, Plan
+from pipelit.engine.core.state import ExecutionStatus, StepId, scope_text
+from pipelit.engine.journal import Entry, Kind
+from pipelit.engine.store import Transaction
+
+END_EVENTS = {
+    ExecutionStatus.COMPLETED: "execution_completed",
+    ExecutionStatus.FAILED: "execution_failed",
+    ExecutionStatus.TIMED_OUT: "execution_failed",
+    ExecutionStatus.CANCELLED: "execution_cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an attempt leaves beside its event. `input` and `outputs` are JSON texts, `started_ms` is since the epoch."""
+
+    input: str | None = None
+    outputs: str | None = None
+    items: tuple[Json, ...] = ()
+    wake_ms: int | None = None
+    asks: bool = False
+    queued_ms: int | None = None
+    started_ms: int | None = None
+
+    def kept(self) -> str:
+        """What is still of interest when a step that was put aside goes on."""
+        return json.dumps([self.input, self.outputs, self.queued_ms, self.started_ms])
+
+    @classmethod
+    def read(cls, text: str | None) -> "Report":
+        """Read what `kept` wrote."""
+        if text is None:
+            return cls()
+        given, outputs, queued_ms, started_ms = json.loads(text)
+        return cls(given, outputs, queued_ms=queued_ms, started_ms=started_ms)
+
+
+class Narrator:
+    """Adds to a transaction what the world is to hear of it. `at` is the time in ms since the epoch."""
+
+    def __init__(self, write: Transaction, plan: Plan, at: int) -> None:
+        self.write = write
+        self.plan = plan
+        self.at = at
+
+    def step(self, step: StepId, status: str, *, output: str | None = None, **more: Json) -> None:
+        """A `node_status` event; `output` is JSON text, cut if it is long."""
+        self.write.event(node_status(self.write.execution_id, step, status, self.at, output=output, **more))
+
+    def log(
+        self, step: StepId, attempt: int, status: str, report: Report, *, failure: Failure | None = None, **more: Json
+    ) -> int | None:
+        """The step's row in the execution log; returns the duration in ms."""
+        duration = None if report.started_ms is None else max(0, self.at - report.started_ms)
+        facts: dict[str, Json] = {
+            "node_id": step.node,
+            "component_type": self.plan.nodes[step.node].type,
+            "scope": scope_text(step.scope),
+            "attempt": attempt,
+            "status": status,
+            "queued_ms": report.queued_ms,
+            "duration_ms": duration,
+            "at": self.at,
+            **more,
+        }
+        if failure is not None:
+            facts |= {"error": failure.message, "error_code": failure.code}
+        self._record(Kind.LOG, facts, report.input, report.outputs)
+        return duration
+
+    def started(self, trigger: StepId, outputs: str) -> None:
+        """The execution has begun; its trigger is its first settled step."""
+        self._record(Kind.STARTED, {"at": self.at})
+        content = {"execution_id": self.write.execution_id, "status": ExecutionStatus.RUNNING}
+        self._event("execution_started", content)
+        self.log(trigger, 0, "success", Report(outputs=outputs, started_ms=self.at))
+        self.step(trigger, "success", output=outputs, duration_ms=0)
+
+    def skipped(self, step: StepId) -> None:
+        self.log(step, 0, "skipped", Report())
+        self.step(step, "skipped")
+
+    def held(self, step: StepId, kind: str) -> None:
+        """A person is asked whether the step may go on."""
+        task_id = str(uuid.uuid4())
+        facts: dict[str, Json] = {
+            "task_id": task_id,
+            "step": str(step),
+            "node_id": step.node,
+            "kind": kind,
+            "at": self.at,
+        }
+        self._record(Kind.HELD, facts)
+        content: dict[str, Json] = {
+            "execution_id": self.write.execution_id,
+            "status": ExecutionStatus.INTERRUPTED,
+            "node_id": step.node,
+            "task_id": task_id,
+        }
+        self._event("execution_interrupted", content)
+
+    def released(self, step: StepId) -> None:
+        """The person has answered."""
+        self._record(Kind.RELEASED, {"step": str(step), "at": self.at})
+
+    def ended(
+        self, status: ExecutionStatus, started_ms: int, output: str | None, failure: Failure | None, step: StepId | None
+    ) -> None:
+        """The execution is over."""
+        facts: dict[str, Json] = {"status": status, "started_at": started_ms, "at": self.at}
+        content: dict[str, Json] = {
+            "execution_id": self.write.execution_id,
+            "status": status,
+            "duration_ms": self.at - started_ms,
+        }
+        if failure is not None:
+            facts |= {"error": failure.message, "error_code": failure.code}
+            content |= {"error": failure.message, "error_code": failure.code, "node_id": step.node if step else None}
+        self._record(Kind.ENDED, facts, output=output)
+        self._event(END_EVENTS[status], content, output)
+
+    def _record(
+        self, kind: Kind, facts: Mapping[str, Json], given: str | None = None, output: str | None = None
+    ) -> None:
+        self.write.call(*Entry(self.write.execution_id, kind, facts, given, output).words())
+
+    def _event(self, kind: str, content: Mapping[str, Json], output: str | None = None) -> None:
+        self.write.event(event_text(kind, content, self.at, output))
+
+
+def node_status(
+    execution_id: str, step: StepId, status: str, at: int, *, output: str | None = None, **more: Json
+) -> str:
+    """The text of a `node_status` event."""
+    content: dict[str, Json] = {
+        "execution_id": execution_id,
+        "node_id": step.node,
+        "scope": scope_text(step.scope),
+        "status": status,
+        **more,
+    }
+    return event_text("node_status", content, at, output)
+
+
+def event_text(kind: str, content: Mapping[str, Json], at: int, output: str | None = None) -> str:
+    """An event's JSON; `output`, being JSON already, is put in as it is."""
+    body = broadcast.event_body(kind, content, datetime.fromtimestamp(at / 1000, UTC))
+    if output is None:
+        return body
+    head, mark, tail = body.rpartition('},"timestamp":')
+    return f"{head},{values.shown(output)}{mark}{tail}"

@@ -1,0 +1,124 @@
+"""Looks after what nothing was heard of: expired leases, lost messages, waits that are over, starts that did not happen."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from redis import Redis
+from sqlalchemy import select
+
+from pipelit import clock
+from pipelit.engine.coordinator import Coordinator, Start
+from pipelit.engine.core.events import StepResumed, TimedOut
+from pipelit.engine.core.state import StepId, StepStatus
+from pipelit.engine.keys import DEADLINES, TaskId, report_field
+from pipelit.engine.narrator import Report
+from pipelit.engine.transition import UNCLAIMED_MS
+from pipelit.engine.worker import Worker
+from pipelit.extensions import db
+from pipelit.models.execution import WorkflowExecution
+from pipelit.nodes import registry
+from pipelit.nodes.base import StepNode
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE = 200
+"""Deadlines looked at in one sweep; what is left waits a second for the next."""
+
+START_GRACE = timedelta(seconds=5)
+"""How long an accepted execution may be without a working state before somebody else starts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The sweeps of the maintenance tick. All of it is harmless when done twice, or by two processes at once."""
+
+    coordinator: Coordinator
+    worker: Worker
+    redis: Redis
+
+    def sweep_deadlines(self, at_ms: int) -> int:
+        """Look at every step and execution whose deadline has passed; returns how many those were."""
+        found: Any = self.redis.zrangebyscore(DEADLINES, "-inf", at_ms, start=0, num=AT_ONCE)
+        for member in found:
+            self._look_at(str(member), at_ms)
+        return len(found)
+
+    def wake(self, task: TaskId) -> bool:
+        """Resume a step that waited for a time. False if it does not wait any more."""
+        report = self.kept_report(task.execution_id, task.step)
+        return self.coordinator.tell(task.execution_id, StepResumed(task.step, task.attempt), report)
+
+    def kept_report(self, execution_id: str, step: StepId) -> Report:
+        """What a waiting step had to report when it was put aside."""
+        kept = self.coordinator.store.values(execution_id, [report_field(step)])
+        return Report.read(kept[report_field(step)])
+
+    def start_pending(self) -> int:
+        """Start what was accepted while the broker was away; needs an application context."""
+        overdue = select(WorkflowExecution).where(
+            WorkflowExecution.status == "pending", WorkflowExecution.created_at < clock.now() - START_GRACE
+        )
+        started = [row for row in db.session.scalars(overdue.limit(AT_ONCE)) if self.coordinator.start(start_of(row))]
+        db.session.rollback()
+        if started:
+            log.warning("started_late", executions=len(started))
+        return len(started)
+
+    def _look_at(self, member: str, at_ms: int) -> None:
+        if ":" not in member:
+            self._time_out(member)
+            return
+        task = TaskId.parse(member)
+        known = self._current(task)
+        if known is StepStatus.WAITING:
+            self.wake(task)
+        elif known is not StepStatus.READY:
+            self.redis.zrem(DEADLINES, member)
+        elif self._is_claimed(task):
+            log.warning("lease_expired", task=member)
+            self.worker.lost(task)
+        else:
+            self._send_again(task, at_ms)
+
+    def _time_out(self, execution_id: str) -> None:
+        if not self.coordinator.tell(execution_id, TimedOut()):
+            self.redis.zrem(DEADLINES, execution_id)
+
+    def _current(self, task: TaskId) -> StepStatus | None:
+        """The status of a step, if the attempt is still the one that is waited for."""
+        loaded = self.coordinator.store.load(task.execution_id)
+        known = loaded[0].state.steps.get(task.step) if loaded else None
+        return known.status if known is not None and known.attempt == task.attempt else None
+
+    def _is_claimed(self, task: TaskId) -> bool:
+        claim = self.coordinator.store.owner(task.execution_id, task.step)
+        return claim is not None and claim.startswith(f"{task.attempt} ")
+
+    def _send_again(self, task: TaskId, at_ms: int) -> None:
+        """Send the message of a step that nobody claimed, unless it may simply still stand in its queue."""
+        loaded = self.coordinator.store.load(task.execution_id)
+        if loaded is None:
+            return
+        _, meta = loaded
+        node = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash).nodes[task.step.node]
+        node_type = registry.get(node.type)
+        lane = node_type.lane if isinstance(node_type, StepNode) else "default"
+        self.redis.zadd(DEADLINES, {str(task): at_ms + UNCLAIMED_MS}, xx=True)
+        if self.redis.llen(lane) == 0:
+            log.warning("sent_again", task=str(task))
+            message = self.coordinator.tools.dispatcher.step(task, meta=meta, due_ms=at_ms, lane=lane)
+            self.redis.lpush(message.key, message.payload)
+
+
+def start_of(row: WorkflowExecution) -> Start:
+    """What the engine needs to begin an execution, from its row."""
+    return Start(
+        execution_id=row.execution_id,
+        plan_hash=row.plan_hash,
+        workflow_id=row.workflow_id,
+        slug=row.workflow.slug,
+        trigger_output=row.trigger_output,
+        max_seconds=row.workflow.max_execution_seconds,
+    )

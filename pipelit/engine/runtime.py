@@ -1,0 +1,71 @@
+"""The engine of one process, put together from its parts."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from celery import Celery
+from flask import current_app
+from redis import Redis
+
+from pipelit.config import Settings
+from pipelit.engine import journal
+from pipelit.engine.cache import Plans
+from pipelit.engine.coordinator import Coordinator
+from pipelit.engine.dispatch import Dispatcher
+from pipelit.engine.recovery import Recovery
+from pipelit.engine.store import Store
+from pipelit.engine.tick import Tick
+from pipelit.engine.transition import Tools
+from pipelit.engine.worker import Limits, Worker
+from pipelit.integrations.http import HttpClient
+
+EXTENSION = "pipelit.engine"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Everything that runs executions. Making one connects to nothing."""
+
+    settings: Settings
+    redis: Redis
+    celery: Celery
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.redis, events_kept=self.settings.events_kept)
+
+    @cached_property
+    def plans(self) -> Plans:
+        return Plans(self.redis)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(self.celery)
+
+    @cached_property
+    def coordinator(self) -> Coordinator:
+        return Coordinator(Tools(self.store, self.dispatcher), self.plans)
+
+    @cached_property
+    def worker(self) -> Worker:
+        settings = self.settings
+        limits = Limits(settings.lease_seconds, settings.node_timeout_seconds, settings.blob_bytes)
+        return Worker(self.coordinator, HttpClient(settings.http_allow), limits)
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        return Recovery(self.coordinator, self.worker, self.redis)
+
+    @cached_property
+    def tick(self) -> Tick:
+        return Tick(self.redis, self.dispatcher)
+
+    def drain_journal(self) -> int:
+        """Write what the journal holds to SQL."""
+        return journal.drain(self.redis, self.store)
+
+
+def engine() -> Engine:
+    """The engine of the application in whose context this is called."""
+    found: Engine = current_app.extensions[EXTENSION]
+    return found

@@ -1,0 +1,192 @@
+"""The working state of live executions in Redis: read whole, written only by the scripts beside this module."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from redis import Redis
+
+from pipelit.engine import broadcast
+from pipelit.engine.core import codec
+from pipelit.engine.core.graph import NodeId
+from pipelit.engine.core.state import ExecutionStatus, State, StepId
+from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field
+
+T = TypeVar("T")
+
+CHUNK = 500
+"""Pairs in one command: Lua's unpack takes some thousands of words at most."""
+
+TOMBSTONE_SECONDS = 300
+"""How long an ended execution is remembered, so that a late start of it does nothing."""
+
+
+class Meta(NamedTuple):
+    """What is true of a live execution as a whole; it also travels with every message."""
+
+    plan_hash: str
+    workflow_id: int
+    slug: str
+    started_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state at one version; a transition made from it is applied only while that version is current."""
+
+    version: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The lease was taken: the attempt is ours to run. `values` are the data fields asked for."""
+
+    snapshot: Snapshot
+    values: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Somebody claimed this attempt before; `owner` is the process that did."""
+
+    owner: str
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Consecutive tuples of `size` items, the last one shorter (`itertools.batched` of Python 3.12)."""
+    rest = iter(items)
+    while chunk := tuple(islice(rest, size)):
+        yield chunk
+
+
+class Transaction:
+    """Commands for the commit script, in the order they are to run."""
+
+    def __init__(self, execution_id: str, slug: str) -> None:
+        self.execution_id = execution_id
+        self.keys = ExecutionKeys.of(execution_id)
+        self.channels = (
+            broadcast.PREFIX + broadcast.workflow_channel(slug),
+            broadcast.PREFIX + broadcast.execution_channel(execution_id),
+        )
+        self.words: list[str | int | float] = []
+
+    def call(self, *command: str | int | float) -> None:
+        self.words.append(len(command))
+        self.words.extend(command)
+
+    def set_fields(self, key: str, fields: Mapping[str, Any]) -> None:
+        for chunk in batched(fields.items(), CHUNK):
+            self.call("HSET", key, *(word for pair in chunk for word in pair))
+
+    def delete_fields(self, key: str, fields: Iterable[str]) -> None:
+        for chunk in batched(fields, CHUNK):
+            self.call("HDEL", key, *chunk)
+
+    def event(self, body: str) -> None:
+        """Number an event, keep it and tell both channels."""
+        self.call("EVENT", body, *self.channels)
+
+    def watch(self, member: str, at_ms: int) -> None:
+        """Have somebody look at a step or an execution if nothing was heard of it by then."""
+        self.call("ZADD", DEADLINES, at_ms, member)
+
+    def unwatch(self, *members: str) -> None:
+        if members:
+            self.call("ZREM", DEADLINES, *members)
+
+
+class Store:
+    """Reads and writes the working state; shared by the threads of a process."""
+
+    def __init__(self, redis: Redis, *, events_kept: int) -> None:
+        self.redis = redis
+        self.events_kept = events_kept
+        scripts = files("pipelit.engine.scripts")
+        self._commit = redis.register_script((scripts / "commit.lua").read_text())
+        self._claim = redis.register_script((scripts / "claim.lua").read_text())
+
+    def commit(self, transaction: Transaction, version: str) -> bool:
+        """Apply all of the transaction, or nothing of it if `version` is no longer current."""
+        keys = transaction.keys
+        args = [version, self.events_kept, *transaction.words]
+        return self._commit(keys=[keys.meta, keys.events], args=args) is not None
+
+    def claim(
+        self, task: TaskId, *, claim: str, lease_until: int, event: str, channels: Sequence[str], fields: Sequence[str]
+    ) -> Claim | Taken | None:
+        """Take the lease of an attempt; None if the attempt is not current any more."""
+        keys = ExecutionKeys.of(task.execution_id)
+        answer = self._claim(
+            keys=[*keys, DEADLINES],
+            args=[
+                str(task.step),
+                f'["ready",{task.attempt},',
+                claim,
+                task.attempt,
+                str(task),
+                lease_until,
+                self.events_kept,
+                event,
+                *channels,
+                *fields,
+            ],
+        )
+        match answer:
+            case ["gone"]:
+                return None
+            case ["taken", owner]:
+                return Taken(owner)
+            case _:
+                _, version, steps, values = answer
+                pairs = dict(zip(steps[::2], steps[1::2], strict=True))
+                return Claim(Snapshot(version, _running(pairs)), dict(zip(fields, values, strict=True)))
+
+    def load(self, execution_id: str) -> tuple[Snapshot, Meta] | None:
+        """The state of a live execution; None if there is none, or it has ended."""
+        keys = ExecutionKeys.of(execution_id)
+        pipeline = self.redis.pipeline()
+        pipeline.hmget(keys.meta, "version", "status", *Meta._fields)
+        pipeline.hgetall(keys.steps)
+        (version, status, plan_hash, workflow_id, slug, started_ms), steps = pipeline.execute()
+        if version is None or status != ExecutionStatus.RUNNING:
+            return None
+        return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, int(started_ms))
+
+    def owner(self, execution_id: str, step: StepId) -> str | None:
+        """The claim of a step as it was written: `attempt owner`."""
+        found: Any = self.redis.hget(ExecutionKeys.of(execution_id).meta, claim_field(step))
+        return None if found is None else str(found)
+
+    def values(self, execution_id: str, fields: Sequence[str]) -> dict[str, str | None]:
+        """Fields of an execution's data, as stored."""
+        if not fields:
+            return {}
+        found: Any = self.redis.hmget(ExecutionKeys.of(execution_id).data, list(fields))
+        return dict(zip(fields, found, strict=True))
+
+    def is_live(self, execution_id: str) -> bool:
+        status = self.redis.hget(ExecutionKeys.of(execution_id).meta, "status")
+        return bool(status == ExecutionStatus.RUNNING)
+
+    def is_known(self, execution_id: str) -> bool:
+        """Whether the execution has begun, be it that it has ended since."""
+        return bool(self.redis.exists(ExecutionKeys.of(execution_id).meta))
+
+    def forget(self, execution_id: str) -> None:
+        """Remove what an ended execution leaves, but for a tombstone."""
+        keys = ExecutionKeys.of(execution_id)
+        pipeline = self.redis.pipeline()
+        pipeline.delete(keys.steps, keys.data, keys.events)
+        pipeline.expire(keys.meta, TOMBSTONE_SECONDS)
+        pipeline.execute()
+
+
+def _running(steps: Mapping[str, str]) -> State:
+    known = {StepId.parse(step): codec.decode_step(text) for step, text in steps.items()}
+    return State(ExecutionStatus.RUNNING, known)
+
+

@@ -1,0 +1,260 @@
+"""What one transition writes: the state's delta, outputs, loop results, messages, deadlines and the story of it."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from pipelit.engine import values
+from pipelit.engine.core import codec
+from pipelit.engine.core.commands import CollectResult, Command, Finish, FinishLoop, HoldStep, RunStep, UseDefault
+from pipelit.engine.core.events import (
+    Event,
+    Failure,
+    StepFailed,
+    StepIterating,
+    StepLost,
+    StepReleased,
+    StepResumed,
+    StepSucceeded,
+    StepSuspended,
+)
+from pipelit.engine.core.graph import Json, Plan
+from pipelit.engine.core.state import HELD, ExecutionStatus, State, StepId, StepStatus, takes
+from pipelit.engine.dispatch import Dispatcher
+from pipelit.engine.keys import TaskId, claim_field, item_field, output_field, report_field, result_field, total_field
+from pipelit.engine.narrator import Narrator, Report
+from pipelit.engine.store import Meta, Store, Transaction
+from pipelit.nodes import registry
+from pipelit.nodes.base import StepNode
+
+UNCLAIMED_MS = 30_000
+"""How long a sent step may stay unclaimed before somebody asks whether its message is still there."""
+
+WAKE_WITHIN_MS = 30_000
+"""Waits up to this long also get a message of their own; longer ones are found by the sweep of deadlines alone."""
+
+LOST = Failure("worker_lost", "The worker died while it ran this attempt.")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What transitions are made with."""
+
+    store: Store
+    dispatcher: Dispatcher
+
+
+class Transition:
+    """One `advance`, made into a transaction. `at` is the time in ms since the epoch."""
+
+    def __init__(self, tools: Tools, execution_id: str, plan: Plan, meta: Meta, at: int) -> None:
+        self.tools = tools
+        self.plan = plan
+        self.meta = meta
+        self.at = at
+        self.write = Transaction(execution_id, meta.slug)
+        self.tell = Narrator(self.write, plan, at)
+        self.outputs: dict[StepId, str] = {}
+        self.results: dict[tuple[StepId, int], str] = {}
+
+    def begin(self, trigger_outputs: str, max_seconds: int | None) -> None:
+        """What only the first transition of an execution writes; to be called before `build`."""
+        keys = self.write.keys
+        trigger = StepId(self.plan.trigger)
+        stored = {**self.meta._asdict(), "status": ExecutionStatus.RUNNING}
+        self.write.set_fields(keys.meta, stored)
+        self._put_outputs(trigger, trigger_outputs)
+        self.tell.started(trigger, trigger_outputs)
+        if max_seconds is not None:
+            self.write.watch(self.write.execution_id, self.at + max_seconds * 1000)
+
+    def build(
+        self, before: State, after: State, event: Event, commands: Sequence[Command], report: Report
+    ) -> Transaction:
+        """The transaction that makes `after` of `before`, and carries out what was commanded."""
+        self.before, self.after = before, after
+        self._tell_event(event, report)
+        for step, known in after.steps.items():
+            if known.status is StepStatus.SKIPPED and step not in before.steps:
+                self.tell.skipped(step)
+        for command in commands:
+            self._carry_out(command)
+        self._write_steps()
+        self._call_journal_writer()
+        return self.write
+
+    def _write_steps(self) -> None:
+        keys = self.write.keys
+        written, dropped = codec.delta(self.before.steps, self.after.steps)
+        self.write.set_fields(keys.steps, written)
+        self.write.delete_fields(keys.steps, dropped)
+        gone = [StepId.parse(text) for text in dropped]
+        # What settles within the iteration that it completes is dropped without ever having been in the state.
+        gone += [step for step in self.outputs if step not in self.after.steps and step not in gone]
+        self.write.delete_fields(keys.data, [name(step) for step in gone for name in (output_field, report_field)])
+        self.write.delete_fields(keys.meta, [claim_field(step) for step in gone])
+        ended = (step for step in gone if step in self.before.steps and not self.before.steps[step].is_settled)
+        self.write.unwatch(*(self._task_id(step, self.before.steps[step].attempt) for step in ended))
+
+    def _call_journal_writer(self) -> None:
+        is_over = self.after.status.is_final
+        drain = self.tools.dispatcher.drain(is_urgent=is_over)
+        flag = "pipelit:journal:now" if is_over else "pipelit:journal:soon"
+        self.write.call("ONCE", flag, 1_000, "LPUSH", drain.key, drain.payload)
+
+    def _tell_event(self, event: Event, report: Report) -> None:
+        match event:
+            case StepSucceeded(step, attempt, route) | StepResumed(step, attempt, route):
+                self._end_attempt(step, attempt)
+                self._succeeded(step, attempt, route, report)
+            case StepIterating(step, attempt, total):
+                self._end_attempt(step, attempt)
+                self._iterating(step, total, report)
+            case StepSuspended(step, attempt):
+                self._end_attempt(step, attempt)
+                self._suspended(step, attempt, report)
+            case StepFailed(step, attempt, failure):
+                self._end_attempt(step, attempt)
+                self._failed(step, attempt, failure, report)
+            case StepLost(step, attempt):
+                self._end_attempt(step, attempt)
+                self._failed(step, attempt, LOST, report)
+            case StepReleased(step):
+                self.tell.released(step)
+                if self.after.steps[step].status is StepStatus.SUCCEEDED:
+                    self.tell.step(step, "success")
+            case _:
+                pass
+
+    def _succeeded(self, step: StepId, attempt: int, route: str | None, report: Report) -> None:
+        outputs = report.outputs or "{}"
+        self._put_outputs(step, outputs)
+        duration = self.tell.log(step, attempt, "success", report, route=route)
+        known = self.after.steps.get(step)
+        status = "waiting" if known is not None and known.status in HELD else "success"
+        self.tell.step(step, status, output=outputs, duration_ms=duration)
+
+    def _iterating(self, step: StepId, total: int, report: Report) -> None:
+        data = self.write.keys.data
+        items = {item_field(step, index): codec.dump_json(item) for index, item in enumerate(report.items)}
+        self.write.set_fields(data, {**items, total_field(step): total, report_field(step): report.kept()})
+
+    def _suspended(self, step: StepId, attempt: int, report: Report) -> None:
+        self.write.call("HSET", self.write.keys.data, report_field(step), report.kept())
+        self.tell.step(step, "waiting")
+        if report.asks:
+            self.tell.held(step, "external")
+        if report.wake_ms is None:
+            return
+        task = TaskId(self.write.execution_id, step, attempt)
+        self.write.watch(str(task), report.wake_ms)
+        delay = max(0, report.wake_ms - self.at)
+        if delay <= WAKE_WITHIN_MS:
+            message = self.tools.dispatcher.wake(task, delay=delay / 1000)
+            self.write.call("LPUSH", message.key, message.payload)
+
+    def _failed(self, step: StepId, attempt: int, failure: Failure, report: Report) -> None:
+        duration = self.tell.log(step, attempt, "failed", report, failure=failure)
+        self.tell.step(
+            step, "failed", error=failure.message, error_code=failure.code, duration_ms=duration, attempt=attempt
+        )
+
+    def _end_attempt(self, step: StepId, attempt: int) -> None:
+        self.write.unwatch(self._task_id(step, attempt))
+        self.write.delete_fields(self.write.keys.meta, [claim_field(step)])
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case RunStep():
+                self._run(command)
+            case HoldStep(step, is_after):
+                self.tell.held(step, "after" if is_after else "before")
+                if not is_after:
+                    self.tell.step(step, "waiting")
+            case UseDefault(step):
+                outputs = values.encode_outputs({"output": self.plan.nodes[step.node].policy.default})
+                self._put_outputs(step, outputs)
+                self.tell.step(step, "success", output=outputs)
+            case CollectResult():
+                self._collect(command)
+            case FinishLoop(loop, total):
+                self._finish_loop(loop, total)
+            case Finish():
+                self._finish(command)
+            case _:
+                assert_never(command)
+
+    def _run(self, command: RunStep) -> None:
+        spread = command.delay * command.jitter
+        # Not for secrets: retries are only kept from falling into step with one another.
+        delay = max(0.0, command.delay + random.uniform(-spread, spread))  # noqa: S311
+        due = self.at + round(delay * 1000)
+        task = TaskId(self.write.execution_id, command.step, command.attempt)
+        node_type = registry.get(self.plan.nodes[command.step.node].type)
+        lane = node_type.lane if isinstance(node_type, StepNode) else "default"
+        message = self.tools.dispatcher.step(task, meta=self.meta, due_ms=due, lane=lane, delay=delay)
+        self.write.call("LPUSH", message.key, message.payload)
+        self.write.watch(str(task), due + UNCLAIMED_MS)
+
+    def _collect(self, command: CollectResult) -> None:
+        if command.failure is not None:
+            failed: dict[str, Json] = {"error": command.failure.message, "error_code": command.failure.code}
+            result = codec.dump_json(failed)
+        elif command.source is not None:
+            result = values.result_of(self._outputs_of([command.source])[command.source])
+        else:
+            result = "null"
+        self.results[command.loop, command.index] = result
+        data = self.write.keys.data
+        self.write.call("HSET", data, result_field(command.loop, command.index), result)
+        self.write.delete_fields(data, [item_field(command.loop, command.index)])
+
+    def _finish_loop(self, loop: StepId, total: int) -> None:
+        keys = self.write.keys
+        fields = [result_field(loop, index) for index in range(total)]
+        stored = self.tools.store.values(self.write.execution_id, [report_field(loop), *fields])
+        results = (
+            self.results.get((loop, index)) or stored[field] or "null" for index, field in enumerate(fields)
+        )
+        outputs = f'{{"results":[{",".join(results)}]}}'
+        self.write.delete_fields(keys.data, [*fields, total_field(loop), report_field(loop)])
+        report = Report.read(stored[report_field(loop)])
+        known = self.after.steps.get(loop) or self.before.steps[loop]
+        ended = Report(report.input, outputs, queued_ms=report.queued_ms, started_ms=report.started_ms)
+        self._succeeded(loop, known.attempt, None, ended)
+
+    def _finish(self, command: Finish) -> None:
+        output = self._final_output() if command.status is ExecutionStatus.COMPLETED else None
+        in_flight = [self._task_id(step, self.before.steps[step].attempt) for step in self.before.in_flight]
+        self.write.unwatch(self.write.execution_id, *in_flight)
+        self.write.call("HSET", self.write.keys.meta, "status", command.status)
+        self.tell.ended(command.status, self.meta.started_ms, output, command.failure, command.step)
+
+    def _final_output(self) -> str | None:
+        """The value of the one step that nothing followed; of several, an object by node; None if there is none."""
+        last = [
+            step
+            for step, known in self.after.steps.items()
+            if not step.scope
+            and known.status is StepStatus.SUCCEEDED
+            and not any(takes(known, edge) for edge in self.plan.outgoing[step.node])
+        ]
+        found = {step.node: values.result_of(text) for step, text in self._outputs_of(last).items()}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        order = [node for node in self.plan.nodes if node in found]
+        return "{" + ",".join(f"{codec.dump_json(node)}:{found[node]}" for node in order) + "}" if order else None
+
+    def _outputs_of(self, steps: Sequence[StepId]) -> dict[StepId, str]:
+        """The outputs of settled steps: of this transition, or as they were stored before it."""
+        fields = [output_field(step) for step in steps if step not in self.outputs]
+        stored = self.tools.store.values(self.write.execution_id, fields)
+        return {step: self.outputs.get(step) or stored[output_field(step)] or "{}" for step in steps}
+
+    def _put_outputs(self, step: StepId, outputs: str) -> None:
+        self.outputs[step] = outputs
+        self.write.call("HSET", self.write.keys.data, output_field(step), outputs)
+
+    def _task_id(self, step: StepId, attempt: int) -> str:
+        return str(TaskId(self.write.execution_id, step, attempt))

@@ -1,0 +1,262 @@
+"""Executions: started, watched, stopped, resumed, and put away."""
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import selectinload
+
+from pipelit.engine import values
+from pipelit.engine.core.events import Cancelled, Event, StepReleased, StepResumed
+from pipelit.engine.core.graph import Json
+from pipelit.engine.core.state import State, StepId, StepStatus
+from pipelit.engine.narrator import Report
+from pipelit.engine.recovery import start_of
+from pipelit.engine.runtime import engine
+from pipelit.errors import Invalid, NotFound, WrongState
+from pipelit.extensions import db, transaction
+from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution
+from pipelit.models.execution import LIVE
+from pipelit.nodes import registry
+from pipelit.nodes.base import TriggerEvent, TriggerNode
+from pipelit.services import plans, rights
+from pipelit.services.paging import Listing, Page, listing
+from pipelit.services.rights import Access
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list of executions is narrowed down to; None means everything."""
+
+    workflow_slug: str | None = None
+    status: str | None = None
+    trigger: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    search: str | None = None
+
+
+def start(
+    slug: str,
+    *,
+    by: UserProfile,
+    trigger_node_id: str | None = None,
+    payload: Mapping[str, Json] | None = None,
+    text: str | None = None,
+) -> WorkflowExecution:
+    """Run a workflow by hand from one of its triggers. What is returned is stored: it will run."""
+    workflow = rights.find(slug, by, Access.EDITOR)
+    trigger = plans.choose_trigger(workflow, trigger_node_id)
+    event = TriggerEvent("manual", {"payload": dict(payload or {}), "text": text or ""})
+    return begin(workflow, trigger, event, by=by)
+
+
+def begin(
+    workflow: Workflow,
+    trigger_node_id: str,
+    event: TriggerEvent,
+    *,
+    by: UserProfile | None = None,
+    execution_id: str | None = None,
+) -> WorkflowExecution:
+    """Accept an event for a trigger: the row is committed first, then the engine is told.
+
+    If the broker is away the execution stays `pending`, and maintenance starts it when the broker is back. Raises
+    `InvalidGraph` with every problem of what the trigger reaches. `execution_id` may be chosen beforehand, by whoever
+    wants to listen to the execution from its beginning.
+    """
+    compiled = plans.current(workflow, trigger_node_id)
+    node_type = registry.get(compiled.plan.nodes[compiled.plan.trigger].type)
+    assert isinstance(node_type, TriggerNode), "a plan starts at a trigger"
+    config = node_type.configure(dict(compiled.plan.nodes[compiled.plan.trigger].config))
+    outputs = node_type.emit(config, event)
+    values.encode_outputs(outputs)
+    with transaction() as session:
+        row = WorkflowExecution(
+            execution_id=execution_id or str(uuid.uuid4()),
+            workflow=workflow,
+            workflow_version_id=compiled.version_id,
+            plan_hash=compiled.plan_hash,
+            trigger_node_id=trigger_node_id,
+            user_profile_id=by.id if by else None,
+            status="pending",
+            trigger=event.kind,
+            trigger_payload=dict(event.payload),
+            trigger_output=outputs,
+        )
+        session.add(row)
+    try:
+        engine().coordinator.start(start_of(row))
+    except RedisError:
+        log.warning("start_postponed", execution_id=row.execution_id)
+    return row
+
+
+def get(execution_id: str, *, by: UserProfile | None, needed: Access = Access.VIEWER) -> WorkflowExecution:
+    """One execution, if its workflow is for the user to see."""
+    row = db.session.get(WorkflowExecution, execution_id)
+    if row is None:
+        raise NotFound(f"There is no execution '{execution_id[:36]}'.")
+    if by is not None:
+        if not rights.visible_ids([row.workflow_id], by):
+            raise NotFound(f"There is no execution '{execution_id[:36]}'.")
+        rights.require(row.workflow, by, needed)
+    return row
+
+
+def detail(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
+    """One execution with its logs and version at hand."""
+    get(execution_id, by=by)
+    options = (selectinload(WorkflowExecution.logs), selectinload(WorkflowExecution.version))
+    query = select(WorkflowExecution).where(WorkflowExecution.execution_id == execution_id).options(*options)
+    return db.session.scalars(query.execution_options(populate_existing=True)).one()
+
+
+def children(execution_id: str) -> Sequence[WorkflowExecution]:
+    """The executions that an execution started, oldest first."""
+    mine = select(WorkflowExecution).where(WorkflowExecution.parent_execution_id == execution_id)
+    return db.session.scalars(mine.order_by(WorkflowExecution.created_at)).all()
+
+
+def listed(filters: Filters, page: Page, *, by: UserProfile) -> Listing[WorkflowExecution]:
+    """Executions of the workflows a user may see, newest first, without their logs."""
+    visible = Workflow.visible_to(by).with_only_columns(Workflow.id)
+    query = select(WorkflowExecution).where(WorkflowExecution.workflow_id.in_(visible))
+    if filters.workflow_slug is not None:
+        query = query.where(WorkflowExecution.workflow.has(Workflow.slug == filters.workflow_slug))
+    if filters.status is not None:
+        query = query.where(WorkflowExecution.status == filters.status)
+    if filters.trigger is not None:
+        query = query.where(WorkflowExecution.trigger == filters.trigger)
+    if filters.since is not None:
+        query = query.where(WorkflowExecution.created_at >= filters.since)
+    if filters.until is not None:
+        query = query.where(WorkflowExecution.created_at < filters.until)
+    if filters.search is not None:
+        wanted = filters.search
+        query = query.where(
+            or_(
+                WorkflowExecution.execution_id.startswith(wanted, autoescape=True),
+                WorkflowExecution.error_message.icontains(wanted, autoescape=True),
+                WorkflowExecution.workflow.has(Workflow.name.icontains(wanted, autoescape=True)),
+            )
+        )
+    order = (WorkflowExecution.created_at.desc(), WorkflowExecution.execution_id)
+    return listing(query.order_by(*order), page)
+
+
+def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
+    """Stop an execution. Raises `WrongState` if it is over already."""
+    row = get(execution_id, by=by, needed=Access.EDITOR)
+    if row.is_live and engine().coordinator.tell(execution_id, Cancelled()):
+        engine().drain_journal()
+    elif row.is_live and not _cancel_unstarted(execution_id):
+        engine().drain_journal()
+        _refuse_ended(execution_id)
+    elif not row.is_live:
+        _refuse_ended(execution_id)
+    return _fresh(execution_id)
+
+
+def resume(
+    execution_id: str,
+    *,
+    by: UserProfile,
+    node_id: str | None = None,
+    decision: str = "approve",
+    data: Json = None,
+) -> WorkflowExecution:
+    """Answer what an execution waits for: `approve` lets the step go on, `reject` cancels the execution.
+
+    `node_id` may be left out when only one step waits. `data` becomes the output of a step that waited for the outside.
+    """
+    get(execution_id, by=by, needed=Access.EDITOR)
+    engine().drain_journal()
+    task = _waiting_task(execution_id, node_id)
+    if decision == "reject":
+        return cancel(execution_id, by=by)
+    step = StepId.parse(task.step)
+
+    def event(state: State) -> Event | None:
+        known = state.steps.get(step)
+        if known is None:
+            return None
+        if known.status is StepStatus.WAITING:
+            return StepResumed(step, known.attempt)
+        return StepReleased(step, is_after=task.kind == "after")
+
+    if not engine().coordinator.tell(execution_id, event, _resumed_with(execution_id, step, data)):
+        raise WrongState(f"The step {step} of this execution does not wait any more.")
+    engine().drain_journal()
+    return _fresh(execution_id)
+
+
+def remove(execution_ids: Collection[str], *, by: UserProfile) -> None:
+    """Delete ended executions with all that was kept of them. Raises `WrongState` if one of them is live."""
+    for execution_id in execution_ids:
+        get(execution_id, by=by, needed=Access.EDITOR)
+    with transaction() as session:
+        chosen = WorkflowExecution.execution_id.in_(execution_ids)
+        live = session.scalars(
+            select(WorkflowExecution.execution_id).where(chosen, WorkflowExecution.status.in_(LIVE)).limit(1)
+        ).first()
+        if live is not None:
+            raise WrongState(f"The execution {live} is still running; cancel it first.")
+        session.execute(delete(WorkflowExecution).where(chosen))
+
+
+def _cancel_unstarted(execution_id: str) -> bool:
+    """Cancel an execution that the engine has not been told of. False if it has been, meanwhile."""
+    store = engine().store
+    if store.is_known(execution_id):
+        return False
+    with transaction() as session:
+        row = session.get(WorkflowExecution, execution_id, populate_existing=True)
+        if row is None or row.status != "pending":
+            return False
+        row.status = "cancelled"
+    return True
+
+
+def _refuse_ended(execution_id: str) -> None:
+    row = _fresh(execution_id)
+    raise WrongState(f"The execution {execution_id} is {row.status} already.")
+
+
+def _fresh(execution_id: str) -> WorkflowExecution:
+    db.session.rollback()
+    row = db.session.get(WorkflowExecution, execution_id, populate_existing=True)
+    if row is None:
+        raise NotFound(f"There is no execution '{execution_id}'.")
+    return row
+
+
+def _waiting_task(execution_id: str, node_id: str | None) -> PendingTask:
+    mine = select(PendingTask).where(PendingTask.execution_id == execution_id)
+    db.session.rollback()
+    waiting = db.session.scalars(mine if node_id is None else mine.where(PendingTask.node_id == node_id)).all()
+    if not waiting:
+        where = f"The node {node_id} of this execution" if node_id else "This execution"
+        raise WrongState(f"{where} does not wait for an answer.")
+    if len(waiting) > 1 and len({task.node_id for task in waiting}) > 1:
+        names = ", ".join(sorted({task.node_id for task in waiting}))
+        raise Invalid("Several steps wait: say which one.", {"node_id": [f"Choose one of: {names}."]})
+    return waiting[0]
+
+
+def _resumed_with(execution_id: str, step: StepId, data: Json) -> Report:
+    report = engine().recovery.kept_report(execution_id, step)
+    if data is None:
+        return report
+    return Report(
+        report.input,
+        values.encode_outputs({"output": data}),
+        queued_ms=report.queued_ms,
+        started_ms=report.started_ms,
+    )

@@ -1,0 +1,109 @@
+"""Which Plan a workflow has at present, and the version of the workflow that goes with it."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from pipelit.engine.compiler import compile_plan
+from pipelit.engine.core import codec
+from pipelit.engine.core.graph import Plan
+from pipelit.engine.runtime import engine
+from pipelit.errors import Invalid
+from pipelit.extensions import db, transaction
+from pipelit.models import CompiledPlan, Workflow, WorkflowNode, WorkflowVersion
+from pipelit.nodes import registry
+from pipelit.nodes.base import TriggerNode
+from pipelit.services import content, graph
+
+KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A stored plan and the workflow version it was compiled from."""
+
+    plan: Plan
+    plan_hash: str
+    version_id: int
+
+
+_kept: OrderedDict[tuple[int, int, str], Compiled] = OrderedDict()
+_lock = Lock()
+
+
+def current(workflow: Workflow, trigger_node_id: str) -> Compiled:
+    """The plan of what a trigger reaches in the workflow as it is now, stored so that an execution can refer to it.
+
+    A revision never changes, so what was found once holds for this process. Raises `InvalidGraph`.
+    """
+    key = (workflow.id, workflow.revision, trigger_node_id)
+    with _lock:
+        if (known := _kept.get(key)) is not None:
+            _kept.move_to_end(key)
+            return known
+    compiled = _compile(workflow, trigger_node_id)
+    with _lock:
+        _kept[key] = compiled
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return compiled
+
+
+def choose_trigger(workflow: Workflow, wanted: str | None) -> str:
+    """The trigger to start from: the one named, or the entry point, or the only one there is."""
+    mine = select(WorkflowNode).where(WorkflowNode.workflow_id == workflow.id).order_by(WorkflowNode.id)
+    nodes = [n for n in db.session.scalars(mine) if isinstance(registry.load().get(n.component_type), TriggerNode)]
+    names = [node.node_id for node in nodes]
+    listed = f"Its triggers are: {', '.join(names)}." if names else "It has no trigger; add one."
+    if wanted is not None:
+        if wanted not in names:
+            raise _no_trigger(f"'{wanted}' is not a trigger of this workflow. {listed}")
+        return wanted
+    entries = [node.node_id for node in nodes if node.is_entry_point] or names
+    if len(entries) != 1:
+        raise _no_trigger(f"Say which trigger to start from. {listed}")
+    return entries[0]
+
+
+def _no_trigger(message: str) -> Invalid:
+    return Invalid(message, {"trigger_node_id": [message]})
+
+
+def _compile(workflow: Workflow, trigger_node_id: str) -> Compiled:
+    loaded = graph.loaded(workflow)
+    plan = compile_plan(loaded.id, loaded.nodes, loaded.edges, trigger_node_id)
+    text = codec.encode_plan(plan)
+    plan_hash = codec.structure_hash(text)
+    try:
+        with transaction() as session:
+            version_id = _store(session, loaded, plan_hash, text)
+    except IntegrityError:
+        # Another process stored the same plan or version at the same time; now they are there to be found.
+        with transaction() as session:
+            version_id = _store(session, loaded, plan_hash, text)
+    engine().plans.put(plan_hash, plan, text)
+    return Compiled(plan, plan_hash, version_id)
+
+
+def _store(session: Session, workflow: Workflow, plan_hash: str, text: str) -> int:
+    if session.get(CompiledPlan, plan_hash) is None:
+        session.add(CompiledPlan(hash=plan_hash, plan=text))
+    mine = WorkflowVersion.workflow_id == workflow.id
+    known = session.scalar(select(WorkflowVersion.id).where(mine, WorkflowVersion.revision == workflow.revision))
+    if known is not None:
+        return known
+    last = session.scalar(select(func.max(WorkflowVersion.number)).where(mine)) or 0
+    version = WorkflowVersion(
+        workflow_id=workflow.id,
+        number=last + 1,
+        revision=workflow.revision,
+        graph=content.document(workflow),
+        created_by_id=workflow.owner_id,
+    )
+    session.add(version)
+    session.flush()
+    return version.id

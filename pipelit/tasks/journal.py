@@ -1,0 +1,21 @@
+"""The journal's way to SQL."""
+
+import time
+
+from pipelit.engine.dispatch import DRAIN_JOURNAL
+from pipelit.engine.runtime import engine
+from pipelit.extensions import celery
+from pipelit.tasks.base import in_app
+
+LINGER_SECONDS = 0.15
+"""How long the writer waits for more, when nobody waits for it: fewer, larger transactions."""
+
+
+@celery.task(name=DRAIN_JOURNAL)
+@in_app
+def drain(is_urgent: bool) -> None:
+    """Write what the journal holds."""
+    if not is_urgent:
+        time.sleep(LINGER_SECONDS)
+    engine().redis.delete("pipelit:journal:now" if is_urgent else "pipelit:journal:soon")
+    engine().drain_journal()

@@ -1,0 +1,16 @@
+"""Steps of executions."""
+
+from pipelit.engine.core.state import StepId
+from pipelit.engine.dispatch import RUN_STEP
+from pipelit.engine.keys import TaskId
+from pipelit.engine.runtime import engine
+from pipelit.engine.store import Meta
+from pipelit.extensions import celery
+from pipelit.tasks.base import in_app
+
+
+@celery.task(name=RUN_STEP)
+@in_app
+def run_step(execution_id: str, step: str, attempt: int, due_ms: int, meta: tuple[str, int, str, int]) -> None:
+    """Run one attempt of a step. `meta` is `store.Meta` as a list, `due_ms` when the attempt could have begun."""
+    engine().worker.run(TaskId(execution_id, StepId.parse(step), attempt), due_ms=due_ms, meta=Meta(*meta))

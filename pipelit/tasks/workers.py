@@ -1,0 +1,46 @@
+"""What a worker does besides its tasks: say that it is there, keep the maintenance tick going, start children clean."""
+
+import socket
+from typing import Any
+
+import structlog
+from celery.signals import worker_process_init, worker_ready
+from flask import Flask
+from redis.exceptions import RedisError
+
+from pipelit import clock
+from pipelit.engine.keys import WORKERS
+from pipelit.engine.runtime import EXTENSION, Engine
+from pipelit.extensions import celery
+from pipelit.tasks.base import CONF_KEY, forget_connections
+
+log = structlog.get_logger(__name__)
+
+SEEN_EVERY_SECONDS = 5.0
+
+
+@worker_process_init.connect
+def _start_child(**_kwargs: Any) -> None:
+    forget_connections()
+
+
+@worker_ready.connect
+def _start_timer(sender: Any, **_kwargs: Any) -> None:
+    """Have the consumer's timer call us: it runs whatever the pool is busy with."""
+    app: Flask = celery.conf[CONF_KEY]
+    engine: Engine = app.extensions[EXTENSION]
+
+    def report() -> None:
+        try:
+            seen(engine, sender.hostname or socket.gethostname())
+        except RedisError:
+            log.warning("broker_unreachable")
+
+    report()
+    sender.timer.call_repeatedly(SEEN_EVERY_SECONDS, report)
+
+
+def seen(engine: Engine, hostname: str) -> None:
+    """Note that a worker is alive, and mend the tick's chain if it is broken."""
+    engine.redis.hset(WORKERS, hostname, str(clock.now_ms()))
+    engine.tick.ensure()
