@@ -20,7 +20,7 @@ from pipelit.engine.core.events import (
     TimedOut,
 )
 from pipelit.engine.core.graph import Edge, Join, NodeId, On, OnError, OnItemError, Plan, Scope
-from pipelit.engine.core.state import ExecutionStatus, Progress, State, StepId, StepState, StepStatus
+from pipelit.engine.core.state import ExecutionStatus, Progress, State, StepId, StepState, StepStatus, takes
 
 MAX_LOSSES = 2
 """A step whose worker died this often runs no more: the third death would be its own doing."""
@@ -138,15 +138,7 @@ class _Transition:
         source = self.steps.get(StepId(edge.source, scope))
         if source is None or not source.is_settled:
             return None
-        match edge.on:
-            case On.SUCCESS:
-                return source.status is StepStatus.SUCCEEDED
-            case On.ROUTE:
-                return source.status is StepStatus.SUCCEEDED and source.route == edge.route
-            case On.ERROR:
-                return source.status is StepStatus.FAILED
-            case _:
-                assert_never(edge.on)
+        return takes(source, edge)
 
     def _ready(self, step: StepId) -> None:
         if self.plan.nodes[step.node].interrupt_before:
@@ -207,7 +199,7 @@ class _Transition:
                 assert_never(unknown)
 
     def _stop(self, step: StepId, failure: Failure, cause: StepId) -> None:
-        """Give up the iteration around the step; a loop that cannot do without it is given up itself, by its own policy."""
+        """Give up the iteration around the step; a loop that cannot do without it is given up by its own policy."""
         if not step.scope:
             self._finish(ExecutionStatus.FAILED, cause, failure)
             return

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, assert_never
 
 from pipelit.engine.core.graph import Edge, NodeId, On, Scope
 
@@ -132,3 +132,5 @@ def takes(source: StepState, edge: Edge) -> bool:
             return source.status is StepStatus.SUCCEEDED and source.route == edge.route
         case On.ERROR:
             return source.status is StepStatus.FAILED
+        case _:
+            assert_never(edge.on)

@@ -28,6 +28,18 @@ def test_a_loop_keeps_no_more_than_its_concurrency_going() -> None:
     assert story.succeed("a@L:3") == [collect("L", 3, "a@L:3"), FinishLoop(StepId.parse("L"), 4), COMPLETED]
 
 
+def test_a_long_loop_is_no_larger_than_a_short_one() -> None:
+    story = started("start -> L{ a }", L={"concurrency": 3})
+    story.iterate("L", 10_000)
+    sizes = set()
+    for index in range(9_999):
+        story.succeed(f"a@L:{index}")
+        sizes.add(len(story.state.steps))
+
+    assert max(sizes) == len({"start", "L"}) + 3
+    assert story.succeed("a@L:9999")[-1] == COMPLETED
+
+
 def test_a_loop_over_nothing_has_no_results() -> None:
     story = started("start -> L{ a } -> b")
 

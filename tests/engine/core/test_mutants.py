@@ -4,21 +4,22 @@ A mutant is compiled into a namespace of its own; the real module stays as it is
 fails the test too, so that the list keeps up with the code.
 """
 
+import inspect
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from pipelit.engine.core import scheduler
+from pipelit.engine.core import scheduler, state
 from tests.engine.core import properties
 from tests.engine.core.driver import Advance, Kind
 from tests.engine.core.properties import Property
 from tests.strategies import Case, Shape, cases
 
-SOURCE = Path(scheduler.__file__).read_text()
+SOURCE = inspect.getsource(scheduler)
+EDGES = inspect.getsource(state.takes)
 
 # Found the same way in every run, and not reduced: a mutant only has to die.
 hunting = settings(
@@ -385,7 +386,13 @@ def test_every_rule_has_mutants() -> None:
 
 
 def mutated(mutant: Mutant) -> Advance:
-    assert SOURCE.count(mutant.original) == 1, f"the edit fits {SOURCE.count(mutant.original)} places of the text"
+    """`advance` of a copy of the scheduler, and of the function that judges edges for it, with the edit made."""
+    places = SOURCE.count(mutant.original) + EDGES.count(mutant.original)
+    assert places == 1, f"the edit fits {places} places of the text"
     module = ModuleType("mutated_scheduler")
     exec(compile(SOURCE.replace(mutant.original, mutant.replacement), module.__name__, "exec"), vars(module))
+    if mutant.original in EDGES:
+        edges = dict(vars(state))
+        exec(compile(EDGES.replace(mutant.original, mutant.replacement), module.__name__, "exec"), edges)
+        vars(module)["takes"] = edges["takes"]
     return cast("Advance", module.advance)
