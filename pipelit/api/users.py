@@ -11,6 +11,7 @@ from pipelit.api.blueprint import Blueprint
 from pipelit.api.idempotency import idempotent
 from pipelit.api.pagination import PageArguments, page_of, take_page
 from pipelit.api.schemas import account as schemas
+from pipelit.api.schemas.base import Schema
 from pipelit.models import APIKey, UserProfile
 from pipelit.services import tokens, users
 from pipelit.services.paging import Listing
@@ -49,8 +50,8 @@ class Agents(MethodView):
     @blueprint.response(201, schemas.AgentSchema)
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
         """Make an agent: a user without a password, with an API key that is shown once."""
-        agent, key = users.create_agent(body["username"], body["role"], clock.now())
-        return {**schemas.UserSchema().dump(agent), "key": key.key}
+        agent, made = users.create_agent(body["username"], body["role"], clock.now())
+        return _with_key(agent, schemas.UserSchema, made)
 
 
 @blueprint.route("/<id:user_id>/")
@@ -91,7 +92,8 @@ class OwnKeys(MethodView):
     @blueprint.response(201, schemas.NewKeySchema)
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
         """Make an API key. It is shown once."""
-        return _shown_once(tokens.create(current_user().id, at=clock.now(), **body))
+        made = tokens.create(current_user().id, at=clock.now(), **body)
+        return _with_key(made.row, schemas.KeySchema, made)
 
 
 @blueprint.route("/me/keys/<id:key_id>/")
@@ -117,7 +119,8 @@ class Keys(MethodView):
     @blueprint.response(201, schemas.NewKeySchema)
     def post(self, body: dict[str, Any], user_id: int) -> dict[str, Any]:
         """Make an API key for a user. It is shown once."""
-        return _shown_once(tokens.create(user_id, at=clock.now(), **body))
+        made = tokens.create(user_id, at=clock.now(), **body)
+        return _with_key(made.row, schemas.KeySchema, made)
 
 
 @blueprint.route("/<id:user_id>/keys/<id:key_id>/")
@@ -129,5 +132,6 @@ class Key(MethodView):
         tokens.remove(user_id, key_id)
 
 
-def _shown_once(made: tokens.NewKey) -> dict[str, Any]:
-    return {**schemas.KeySchema().dump(made.row), "key": made.key}
+def _with_key(row: UserProfile | APIKey, schema: type[Schema], made: tokens.NewKey) -> dict[str, Any]:
+    """What a schema shows of a row, and the key beside it."""
+    return {**{name: getattr(row, name) for name in schema().fields}, "key": made.key}

@@ -37,13 +37,13 @@ def set_up(username: str, password: str, at: datetime) -> str:
         return tokens.issue(session, user.id, tokens.SESSION, at, at + tokens.SESSION_LASTS).key
 
 
-def create(username: str, password: str, role: Role = Role.NORMAL) -> UserProfile:
+def create(username: str, password: str, role: str = Role.NORMAL) -> UserProfile:
     """Make a user who signs in with a password."""
     password_hash = passwords.make_hash(password)
     return _add(UserProfile(username=username, password_hash=password_hash, role=role))
 
 
-def create_agent(username: str, role: Role, at: datetime) -> tuple[UserProfile, tokens.NewKey]:
+def create_agent(username: str, role: str, at: datetime) -> tuple[UserProfile, tokens.NewKey]:
     """Make a user without a password, and the one key it begins with."""
     try:
         with transaction() as session:

@@ -11,6 +11,7 @@ USERNAME = fields.Pattern(
 )
 A_USERNAME = [validate.Length(1, 150), USERNAME]
 A_PASSWORD = validate.Length(8, 128)
+A_ROLE = validate.OneOf([role.value for role in Role])
 A_CODE = fields.Pattern(r"^[0-9]{6}$", error="Six digits.")
 
 
@@ -78,7 +79,7 @@ class MeSchema(Schema):
 
     id = fields.Id(required=True)
     username = fields.String(required=True)
-    role = fields.Enum(Role, by_value=True, required=True)
+    role = fields.String(required=True, validate=A_ROLE)
     is_agent = fields.Boolean(required=True)
     mfa_enabled = fields.Boolean(required=True)
 
@@ -93,7 +94,7 @@ class UserSchema(MeSchema):
 class UserArguments(SetupArguments):
     """A user who signs in with a password."""
 
-    role = fields.Enum(Role, by_value=True, load_default=Role.NORMAL)
+    role = fields.String(validate=A_ROLE, load_default=Role.NORMAL.value)
 
 
 class UserChanges(Schema):
@@ -101,7 +102,7 @@ class UserChanges(Schema):
 
     username = fields.String(validate=A_USERNAME)
     password = fields.String(validate=A_PASSWORD, metadata={"description": "Ends the user's sessions."})
-    role = fields.Enum(Role, by_value=True)
+    role = fields.String(validate=A_ROLE)
     mfa_enabled = fields.Boolean(
         validate=validate.Equal(False),
         metadata={"description": "`false` takes away a second factor that was lost.", "enum": [False]},
@@ -112,7 +113,7 @@ class AgentArguments(Schema):
     """A user without a password."""
 
     username = fields.String(required=True, validate=A_USERNAME)
-    role = fields.Enum(Role, by_value=True, load_default=Role.NORMAL)
+    role = fields.String(validate=A_ROLE, load_default=Role.NORMAL.value)
 
 
 class KeySchema(Schema):
