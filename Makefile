@@ -45,8 +45,10 @@ clean: ## Remove the environment and everything built (the data in var/ stays)
 
 $(INSTALLED): requirements.lock setup.cfg pyproject.toml $(VENV)/.uv
 	@echo "Installing what requirements.lock names ..."
-	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@# Compiled here, once: some machines forbid Python to write bytecode, and then every process compiles for seconds.
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/python -m compileall -q pipelit celeryconfig.py wsgi.py
 	@touch $@
 
 $(VENV)/.uv:

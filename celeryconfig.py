@@ -50,9 +50,6 @@ timezone = "UTC"
 task_default_queue = "default"
 task_create_missing_queues = True
 task_routes = {
-    "pipelit.llm.*": {"queue": "llm"},
-    "pipelit.triggers.*": {"queue": "triggers"},
-    "pipelit.schedules.*": {"queue": "schedules"},
     "pipelit.executions.*": {"queue": "maintenance"},
     "pipelit.journal.*": {"queue": "maintenance"},
     "pipelit.maintenance.*": {"queue": "maintenance"},

@@ -3,9 +3,10 @@
 from flask import Flask
 
 import celeryconfig
+from pipelit import api
 from pipelit.config import Settings
 from pipelit.engine.runtime import EXTENSION, Engine
-from pipelit.extensions import celery, connect_redis, db, migrate
+from pipelit.extensions import celery, connect_redis, db
 from pipelit.models.types import Base, cipher
 from pipelit.nodes import registry
 
@@ -24,10 +25,10 @@ def create_app(settings: Settings) -> Flask:
     cipher.use(settings.field_encryption_keys)
     registry.load()
     db.init_app(app)
-    migrate.init_app(app, db)
     celery.config_from_object(celeryconfig)
     celery.conf.update(celeryconfig.from_settings(settings))
     app.extensions[EXTENSION] = Engine(settings, app.extensions["pipelit.redis"], celery)
+    api.register(app)
     return app
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from celery import Celery
 from flask import current_app
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
 from redis.backoff import ExponentialBackoff
@@ -18,7 +17,6 @@ from sqlalchemy.orm import Session
 from pipelit.config import Settings
 
 db = SQLAlchemy(session_options={"expire_on_commit": False})
-migrate = Migrate()
 celery = Celery("pipelit", set_as_current=True)
 
 WRITE = "pipelit_write"

@@ -3,6 +3,7 @@
 import click
 
 from pipelit.commands.context import application
+from pipelit.models.user import Role
 from pipelit.services import users
 
 
@@ -13,10 +14,10 @@ def user() -> None:
 
 @user.command()
 @click.argument("username")
-@click.option("--role", type=click.Choice(["admin", "normal"]), default="normal", show_default=True)
+@click.option("--role", type=click.Choice(list(Role)), default=Role.NORMAL, show_default=True)
 @click.option("--password", envvar="PIPELIT_PASSWORD", prompt=True, hide_input=True, confirmation_prompt=True)
-def create(username: str, role: str, password: str) -> None:
+def create(username: str, role: Role, password: str) -> None:
     """Make an account; the password is asked for."""
     with application():
-        users.create(username, password, role=role)
+        users.create(username, password, role)
     click.echo(f"{username} can sign in now.")

@@ -1,6 +1,7 @@
 """`pipelit worker`."""
 
 import os
+import sys
 
 import click
 
@@ -21,4 +22,4 @@ def worker(lane: str) -> None:
     if not end_with_supervisor(os.environ):
         checks.redis_is_usable(settings)
     telemetry.configure(settings)
-    workers.run(settings, celeryconfig.lane(lane))
+    sys.exit(workers.run(settings, celeryconfig.lane(lane)))

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-import flask_migrate
+from flask import current_app
+from flask_migrate import Migrate
+from flask_migrate import upgrade as upgrade_with_alembic
 from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -11,8 +13,7 @@ from pipelit.config import Settings
 from pipelit.errors import CredentialError, SettingsError
 from pipelit.extensions import db
 from pipelit.launcher.checks import first_line
-from pipelit.models.credential import encrypted_columns
-from pipelit.models.types import Base
+from pipelit.models.types import Base, EncryptedString
 
 MIGRATIONS = Path(pipelit.__file__).parent.parent / "migrations"
 
@@ -40,9 +41,10 @@ def check(settings: Settings) -> None:
 def check_encryption_keys() -> None:
     """Refuse keys that cannot read what is stored. Needs an application context and a migrated database."""
     try:
-        for mapper in Base.registry.mappers:
-            for name in encrypted_columns(mapper.class_):
-                db.session.execute(select(mapper.local_table.columns[name])).all()
+        for table in Base.metadata.sorted_tables:
+            for column in table.columns:
+                if isinstance(column.type, EncryptedString):
+                    db.session.execute(select(column)).all()
     except CredentialError:
         raise SettingsError(
             "FIELD_ENCRYPTION_KEY cannot read the credentials stored in this database: "
@@ -54,4 +56,6 @@ def check_encryption_keys() -> None:
 
 def upgrade() -> None:
     """Bring the database to the newest revision. Needs an application context."""
-    flask_migrate.upgrade(directory=str(MIGRATIONS))
+    # Bound here and not in `create_app`: Alembic would take 10 MB in every server and worker process.
+    Migrate(current_app, db, directory=str(MIGRATIONS))
+    upgrade_with_alembic()

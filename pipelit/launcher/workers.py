@@ -1,6 +1,7 @@
 """Turns a process into a Celery worker of one lane."""
 
 import os
+import socket
 
 from celery.signals import setup_logging, worker_process_init, worker_ready
 from flask import Flask
@@ -11,11 +12,16 @@ from pipelit.app import create_app
 from pipelit.config import Settings
 from pipelit.extensions import db
 from pipelit.launcher.watchdog import PATIENCE, Watchdog
+from pipelit.tasks import base
 
 
-def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> None:
-    """Serve the lane until told to stop; `patience` is how long a worker may be deaf before it ends itself."""
+def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
+    """Serve the lane until told to stop, and return the exit code.
+
+    `patience` is how long a worker may be deaf before it ends itself.
+    """
     app = create_app(settings)
+    base.use(app)
     watchdog = Watchdog(settings, lane, patience=patience)
 
     def forget_connections(**_: object) -> None:
@@ -30,25 +36,23 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> None:
     setup_logging.connect(log_our_way)
     worker_process_init.connect(forget_connections)
     worker_ready.connect(watch)
-    tasks.celery.worker_main(arguments(settings, lane))
-
-
-def arguments(settings: Settings, lane: Lane) -> list[str]:
-    """Celery's command line for the lane."""
-    return [
-        "worker",
-        *("--pool", lane.pool),
-        *("--concurrency", str(lane.size(settings))),
-        *("--queues", ",".join(lane.queues)),
+    # Made directly: Celery's own command line would load every command it has, 20 MB of them, into every process.
+    worker = tasks.celery.Worker(
+        pool_cls=lane.pool,
+        concurrency=lane.size(settings),
+        queues=list(lane.queues),
         # The pid makes the name unique when two installations share a machine and a broker.
-        *("--hostname", f"{lane.name}.{os.getpid()}@%h"),
-        *("--loglevel", settings.log_level.upper()),
-        "--without-gossip",
-        "--without-mingle",
-    ]
+        hostname=f"{lane.name}.{os.getpid()}@{socket.gethostname()}",
+        loglevel=settings.log_level.upper(),
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
 
 
 def _forget_connections(app: Flask) -> None:
-    """A process of the pool must not speak over the connections it was forked with."""
+    """A process of the pool must not speak over the database connections it was forked with."""
     with app.app_context():
         db.engine.dispose(close=False)

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from flask_migrate import upgrade
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import make_url
 
 from pipelit.config import Settings
 from tests.support.application import KEYS
-
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
 
 
 @pytest.fixture
@@ -66,12 +63,13 @@ def migrate(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Call
     def run(url: str) -> None:
         from pipelit.app import create_app
         from pipelit.extensions import db
+        from pipelit.launcher import database
 
         app = create_app(
             Settings.load({**KEYS, "PIPELIT_HOME": str(home), "DATABASE_URL": url, "REDIS_URL": redis_server})
         )
         with app.app_context():
-            upgrade(directory=str(MIGRATIONS))
+            database.upgrade()
             db.session.remove()
             db.engine.dispose()
 
