@@ -47,6 +47,7 @@ KNOTS = (
     "start -> n0{ n1 }",
     "start -> n0{ n1{ n2 -> n3 } }",
     "start -> n0{ n1{ n2 }; n3 }",
+    "start -> n0{ n1.x -> n2; n1.y -> n3 }",
     "start -> n0{ n1.x -> n2 -> n3; n0 -> n3 }",
 )
 """Plans with a reputation, drawn more often than chance would have them."""
@@ -100,6 +101,7 @@ class _Sketch:
 
     draw: DrawFn
     joins: Sequence[Join]
+    policies: Sequence[FailurePolicy]
     shape: Shape
     nodes: dict[NodeId, PlanNode] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
@@ -135,7 +137,7 @@ class _Sketch:
             type,
             around,
             join=self.draw(st.sampled_from(self.joins)),
-            policy=self.draw(st.sampled_from(POLICIES)),
+            policy=self.draw(st.sampled_from(self.policies)),
             interrupt_before=before,
             interrupt_after=after,
         )
@@ -163,11 +165,20 @@ class _Sketch:
 
 
 @st.composite
-def plans(draw: DrawFn, joins: Sequence[Join] = JOINS, shape: Shape = Shape.ANY) -> Plan:
-    """Graphs with branches by route, error edges, joins, loops in loops, failure policies and holds."""
-    sketch = _Sketch(draw, joins, shape, {TRIGGER: PlanNode(TRIGGER, "trigger_manual")})
+def plans(
+    draw: DrawFn,
+    joins: Sequence[Join] = JOINS,
+    shape: Shape = Shape.ANY,
+    form: str | None = None,
+    policies: Sequence[FailurePolicy] = POLICIES,
+) -> Plan:
+    """Graphs with branches by route, error edges, joins, loops in loops, failure policies and holds.
+
+    `form` is a line of `tests.graphs`, with nodes `start`, `n0`, `n1` and so on, of which only the rest is drawn.
+    """
+    sketch = _Sketch(draw, joins, policies, shape, {TRIGGER: PlanNode(TRIGGER, "trigger_manual")})
     known = {Shape.ANY: TWIGS + KNOTS, Shape.BRANCHES: TWIGS, Shape.LOOP: KNOTS}[shape]
-    line = draw(st.none() | st.sampled_from(known))
+    line = form or draw(st.none() | st.sampled_from(known))
     if line is None:
         sketch.level(None, depth=0)
     else:
@@ -197,6 +208,14 @@ def schedules(*ends: Kind) -> SearchStrategy[tuple[Move, ...]]:
 
 
 @st.composite
-def cases(draw: DrawFn, joins: Sequence[Join] = JOINS, shape: Shape = Shape.ANY, ends: Sequence[Kind] = ()) -> Case:
-    plan = draw(plans(joins, shape))
+def cases(
+    draw: DrawFn,
+    joins: Sequence[Join] = JOINS,
+    shape: Shape = Shape.ANY,
+    form: str | None = None,
+    policies: Sequence[FailurePolicy] = POLICIES,
+    ends: Sequence[Kind] = (),
+) -> Case:
+    """All of the above; `ends` are the stops that the schedule may hold."""
+    plan = draw(plans(joins, shape, form, policies))
     return Case(plan, draw(behaviours(plan)), draw(schedules(*ends)))

@@ -164,9 +164,15 @@ def an_execution_ends_once(advance: Advance, case: Case) -> None:
 def a_failure_follows_the_policy(advance: Advance, case: Case) -> None:
     """Rule 5: retried as often and as late as the policy says, then the port, the default value, or the stop."""
     for change in _log(advance, case):
-        if not isinstance(change.event, StepFailed | StepLost) or not change.is_accepted:
+        if not isinstance(change.event, StepFailed | StepLost | StepSuspended) or not change.is_accepted:
             continue
         step, known = change.event.step, change.before.steps[change.event.step]
+        if (after := change.after.steps.get(step)) and after.status in {StepStatus.READY, StepStatus.WAITING}:
+            is_open = not change.after.status.is_final
+            assert after.failures - known.failures == (is_open and isinstance(change.event, StepFailed))
+            assert after.losses - known.losses == (is_open and isinstance(change.event, StepLost))
+        if isinstance(change.event, StepSuspended):
+            continue
         again = _retry(case.plan, change.event, known)
         if again is not None:
             assert change.commands == (again,)
