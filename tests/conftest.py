@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = [f"tests.support.{name}" for name in ("application", "servers", "databases", "product", "hand")]
+pytest_plugins = [f"tests.support.{name}" for name in ("application", "servers", "databases", "product", "hand", "callers")]
 
 DATABASES = {"sqlite": ["sqlite"], "postgresql": ["postgresql"], "both": ["sqlite", "postgresql"]}
 
