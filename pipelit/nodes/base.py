@@ -4,19 +4,21 @@ A node type is one class in one file. What the class states is all there is to d
 the schemas, the palette, the form, the reference page and the conformance test follow from it.
 """
 
+import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate
 
 from pipelit.errors import ConfigError, Invalid
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes.outcome import Outcome
 from pipelit.nodes.ports import Category, DataType, EdgeLabel, Json, Port
-from pipelit.nodes.settings import Secret, config, messages_by_path, nested, schema_class, secret_names, setting
+from pipelit.nodes.settings import config, messages_by_path, nested, schema_class, secret_names, setting
 
 
 @config
@@ -29,19 +31,39 @@ class Retry:
     """When and how often a failed step is tried again. Only errors that may pass are retried."""
 
     attempts: int = setting(
-        fields.Integer(validate=validate.Range(1, 20)), title="Attempts", help="Tries in all, the first included.", default=1, is_literal=True
+        fields.Integer(validate=validate.Range(1, 20)),
+        title="Attempts",
+        help="Tries in all, the first included.",
+        default=1,
+        is_literal=True,
     )
     initial: float = setting(
-        fields.Float(validate=validate.Range(0, 3600)), title="First delay", help="Seconds before the second try.", default=1.0, is_literal=True
+        fields.Float(validate=validate.Range(0, 3600)),
+        title="First delay",
+        help="Seconds before the second try.",
+        default=1.0,
+        is_literal=True,
     )
     factor: float = setting(
-        fields.Float(validate=validate.Range(1, 10)), title="Factor", help="Each further delay is longer by this.", default=2.0, is_literal=True
+        fields.Float(validate=validate.Range(1, 10)),
+        title="Factor",
+        help="Each further delay is longer by this.",
+        default=2.0,
+        is_literal=True,
     )
     ceiling: float = setting(
-        fields.Float(validate=validate.Range(0, 86_400)), title="Longest delay", help="Seconds.", default=60.0, is_literal=True
+        fields.Float(validate=validate.Range(0, 86_400)),
+        title="Longest delay",
+        help="Seconds.",
+        default=60.0,
+        is_literal=True,
     )
     jitter: float = setting(
-        fields.Float(validate=validate.Range(0, 1)), title="Jitter", help="Fraction by which a delay varies.", default=0.1, is_literal=True
+        fields.Float(validate=validate.Range(0, 1)),
+        title="Jitter",
+        help="Fraction by which a delay varies.",
+        default=0.1,
+        is_literal=True,
     )
 
 
@@ -49,7 +71,7 @@ class Retry:
 class Failure:
     """What happens when the node fails."""
 
-    retry: Retry = setting(nested(Retry), title="Retry", default=Retry())
+    retry: Retry = setting(nested(Retry, name="RetryPolicy"), title="Retry", default=Retry())
     on_error: str = setting(
         fields.String(validate=validate.OneOf(["stop", "continue", "default"])),
         title="On error",
@@ -85,7 +107,7 @@ class Failure:
 class StepConfig(NodeConfig):
     """What every step can be told."""
 
-    failure: Failure = setting(nested(Failure), title="On failure", default=Failure())
+    failure: Failure = setting(nested(Failure, name="FailurePolicy"), title="On failure", default=Failure())
 
 
 C = TypeVar("C", bound=NodeConfig)
@@ -144,7 +166,10 @@ class StepContext(Protocol):
 
 
 class NodeType(ABC, Generic[C]):
-    """What all node types state. `type` is stable for ever; `version` and `upgrade` carry changes of the config."""
+    """What all node types state. `type` is stable for ever; `version` and `upgrade` carry changes of the config.
+
+    `main_port` is the output whose value an edge carries when it names no port.
+    """
 
     type: ClassVar[str]
     title: ClassVar[str]
@@ -153,12 +178,26 @@ class NodeType(ABC, Generic[C]):
     inputs: ClassVar[Sequence[Port]] = ()
     outputs: ClassVar[Sequence[Port]] = ()
     sub_inputs: ClassVar[Sequence[EdgeLabel]] = ()
+    main_port: ClassVar[str] = "output"
     example: ClassVar[Mapping[str, Json]] = {}
     version: ClassVar[int] = 1
     Config: Any = NodeConfig
 
+    @property
+    def schema(self) -> "builtins.type[Schema]":
+        """The schema of a stored config, one class per node type."""
+        return schema_class(self.Config, schema_name(self.type), is_stored=True)
+
+    def value(self, outputs: Mapping[str, Json]) -> Json:
+        """What an edge that names no port carries: the main port's value, or the only one, or an object of all."""
+        if self.main_port in outputs:
+            return outputs[self.main_port]
+        if len(outputs) == 1:
+            return next(iter(outputs.values()))
+        return dict(outputs)
+
     def routes(self, values: Mapping[str, Json]) -> Sequence[str]:
-        """The routes that conditional edges from this node may name, given its stored config; () means it routes nothing."""
+        """The routes that conditional edges from this node may name, given its stored config; () for no routing."""
         return ()
 
     def upgrade(self, values: dict[str, Json], from_version: int) -> dict[str, Json]:
@@ -168,15 +207,17 @@ class NodeType(ABC, Generic[C]):
     def check(self, values: Mapping[str, Json]) -> dict[str, Json]:
         """The config as it may be stored. Raises `Invalid` with the path of every field that is wrong."""
         try:
-            schema_class(self.Config, schema_name(self.type), is_stored=True)().load(values)
+            self.schema().load(values)
         except ValidationError as error:
-            raise Invalid(f"The configuration of {self.title} is not valid.", messages_by_path(error, "config")) from error
+            raise Invalid(
+                f"The configuration of {self.title} is not valid.", messages_by_path(error, "config")
+            ) from error
         return dict(values)
 
     def configure(self, values: Mapping[str, Json]) -> C:
         """The typed config of resolved values. Raises `ConfigError` naming the first field that does not fit."""
         try:
-            loaded: C = _resolved_schema(self.Config, self.type).load(values)
+            loaded: C = _resolved_schema(self.Config, schema_name(self.type)).load(values)
         except ValidationError as error:
             path, messages = next(iter(messages_by_path(error).items()))
             raise ConfigError(f"{path}: {messages[0]}") from error
@@ -197,6 +238,10 @@ class TriggerNode(NodeType[C]):
     def matches(self, config: C, event: TriggerEvent) -> bool:
         """Whether the event is meant for a trigger with this config."""
         return True
+
+    def key(self, values: Mapping[str, Json]) -> str | None:
+        """What events find the trigger by (the path of a webhook), unique in the installation; None for nothing."""
+        return None
 
     @abstractmethod
     def emit(self, config: C, event: TriggerEvent) -> dict[str, Json]:
@@ -251,13 +296,9 @@ def schema_name(node_type: str) -> str:
     return "".join(part.capitalize() for part in node_type.split("_")) + "Config"
 
 
-def _resolved_schema(config_class: type, node_type: str) -> Any:
-    cached = _RESOLVED.get(config_class)
-    if cached is None:
-        cached = _RESOLVED[config_class] = schema_class(config_class, schema_name(node_type), is_stored=False)()
-    return cached
+@cache
+def _resolved_schema(config_class: type, name: str) -> Schema:
+    return schema_class(config_class, name, is_stored=False)()
 
-
-_RESOLVED: dict[type, Any] = {}
 
 ERROR_PORT = Port("error", DataType.OBJECT, "Why the node failed, when it is set to go on along this port.")

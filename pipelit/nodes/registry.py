@@ -1,5 +1,6 @@
 """All node types there are: the built-in ones and those of installed packages, through the same door."""
 
+import difflib
 import importlib
 import inspect
 import pkgutil
@@ -28,7 +29,9 @@ def load() -> Mapping[str, NodeType[Any]]:
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         for node_type in types_in(entry.load()):
             if node_type.type in found:
-                raise DuplicateNodeType(f"{node_type.type} is stated by {found[node_type.type].__class__} and {node_type}")
+                raise DuplicateNodeType(
+                    f"{node_type.type} is stated by {found[node_type.type].__class__} and {node_type}"
+                )
             found[node_type.type] = node_type()
     for name in found:
         map_config(name)
@@ -40,7 +43,9 @@ def get(name: str) -> NodeType[Any]:
     try:
         return load()[name]
     except KeyError:
-        raise NotFound(f"There is no node type called '{name}'.") from None
+        closest = difflib.get_close_matches(name, load(), 1)
+        hint = f" Did you mean '{closest[0]}'?" if closest else ""
+        raise NotFound(f"There is no node type called '{name}'.{hint}") from None
 
 
 def triggers(kind: str) -> tuple[TriggerNode[Any], ...]:
@@ -63,4 +68,9 @@ def _modules(module: ModuleType) -> Iterator[ModuleType]:
 
 
 def _is_node_type(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, NodeType) and not inspect.isabstract(value) and hasattr(value, "type")
+    return (
+        isinstance(value, type)
+        and issubclass(value, NodeType)
+        and not inspect.isabstract(value)
+        and hasattr(value, "type")
+    )

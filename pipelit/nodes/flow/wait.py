@@ -1,0 +1,87 @@
+"""Going on later."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from marshmallow import fields, validate
+
+from pipelit.errors import ConfigError
+from pipelit.nodes.base import StepConfig, StepContext, StepNode
+from pipelit.nodes.inputs import passed_on
+from pipelit.nodes.outcome import Completed, External, Outcome, Suspended, Timer
+from pipelit.nodes.ports import Category, DataType, Json, Port
+from pipelit.nodes.settings import config, is_template, setting
+from pipelit.nodes.values import as_time, described
+
+TEN_YEARS = 315_360_000
+
+
+@config
+class WaitConfig(StepConfig):
+    """For how long, until when, or for whom."""
+
+    seconds: float | None = setting(
+        fields.Float(validate=validate.Range(0, TEN_YEARS)), title="Seconds", help="How long to wait.", default=None
+    )
+    until: Json = setting(
+        fields.Raw(allow_none=True),
+        title="Until",
+        help="The time to wait for: ISO 8601 (UTC without a zone), or seconds since 1970.",
+        default=None,
+    )
+    external: bool = setting(
+        fields.Boolean(),
+        title="Until it is resumed",
+        help="Wait until somebody calls the execution's resume address; seconds or until are then the latest time.",
+        default=False,
+        is_literal=True,
+    )
+
+    @staticmethod
+    def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """There is exactly one thing to wait for."""
+        seconds, until = values.get("seconds"), values.get("until")
+        if seconds is not None and until is not None:
+            yield "until", "Give seconds or a time, not both."
+        elif seconds is None and until is None and not values.get("external"):
+            yield "seconds", "Say how long to wait, until when, or that somebody will resume the execution."
+        elif until is not None and not is_template(until) and as_time(until) is None:
+            yield "until", f"Not a time: {described(until)}. Write it like 2030-01-31T12:00:00Z."
+
+
+class Wait(StepNode[WaitConfig]):
+    """Waits and hands on what came in, without keeping a worker busy meanwhile.
+
+    Wait for a number of seconds, until a time, or until somebody resumes the execution from outside. Restarts do not
+    disturb it, and it may last for years (ten).
+    """
+
+    type = "wait"
+    title = "Wait"
+    category = Category.FLOW
+    icon = "hourglass"
+    inputs = (Port("input", DataType.ANY, "What is handed on."),)
+    outputs = (Port("output", DataType.ANY, "What came in."),)
+    example = {"seconds": 30}
+    Config = WaitConfig
+
+    def run(self, config: WaitConfig, context: StepContext) -> Outcome:
+        outputs: dict[str, Json] = {"output": passed_on(context.inputs)}
+        at = _end(config, context.now())
+        if config.external:
+            return Suspended(External(deadline=at), outputs)
+        if at is None or at <= context.now():
+            return Completed(outputs)
+        return Suspended(Timer(at), outputs)
+
+
+def _end(config: WaitConfig, now: datetime) -> datetime | None:
+    if config.seconds is not None:
+        return now + timedelta(seconds=config.seconds)
+    if config.until is None:
+        return None
+    until = as_time(config.until)
+    if until is None:
+        raise ConfigError(f"until: {described(config.until)} is not a time. Write it like 2030-01-31T12:00:00Z.")
+    return until
