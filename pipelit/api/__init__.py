@@ -2,11 +2,29 @@
 
 from flask import Flask
 
-from pipelit.api import accounts, auth, docs, errors, headers, health, limits, openapi, users
+from pipelit.api import (
+    accounts,
+    auth,
+    docs,
+    edges,
+    errors,
+    graph,
+    headers,
+    health,
+    limits,
+    nodes,
+    openapi,
+    users,
+    workflows,
+)
 
 BLUEPRINTS = (
     accounts.blueprint,
     users.blueprint,
+    workflows.blueprint,
+    nodes.blueprint,
+    edges.blueprint,
+    graph.blueprint,
     health.blueprint,
 )
 

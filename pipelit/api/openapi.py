@@ -22,6 +22,7 @@ from pipelit.api.blueprint import Blueprint
 from pipelit.api.marks import GUARDED, IDEMPOTENT, OPEN, TAGGED, Mark, marks, view_of
 from pipelit.api.schemas.base import ProblemSchema
 from pipelit.api.schemas.fields import LARGEST
+from pipelit.api.self_described import Plugin
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\
@@ -73,7 +74,7 @@ def register(app: Flask, blueprints: tuple[Blueprint, ...]) -> None:
     app.config.update(API_TITLE="Pipelit", API_VERSION=version("pipelit"), OPENAPI_VERSION="3.1.0")
     app.url_map.converters["id"] = IdConverter
     # `Any`: flask-smorest brings no types.
-    api: Any = flask_smorest.Api()
+    api: Any = flask_smorest.Api(spec_kwargs={"marshmallow_plugin": Plugin()})
     api.ERROR_SCHEMA = ProblemSchema
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.init_app(app)

@@ -12,10 +12,10 @@ from pipelit.nodes import registry
 from pipelit.nodes.base import NodeType, TriggerNode
 from pipelit.nodes.ports import Json
 from pipelit.nodes.settings import MASK, Secret
+from pipelit.services import sizes
 
 MOST_BYTES = 256 * 1024
 MOST_SECRET_BYTES = 12_000
-DEEPEST = 64
 
 STAND_IN = MASK * 8
 """Checked in the place of a secret that is still to come; never stored."""
@@ -121,21 +121,9 @@ def _secrets(node_type: NodeType[Any], wanted: Mapping[str, Json], stored: Mappi
 
 
 def _refuse_unreasonable(wanted: Mapping[str, Json]) -> None:
-    if _is_deeper_than(dict(wanted), DEEPEST):
-        raise _invalid("config", f"Nested deeper than {DEEPEST} levels.")
-    if len(json.dumps(wanted, ensure_ascii=False)) > MOST_BYTES:
-        raise _invalid("config", f"Larger than {MOST_BYTES // 1024} KiB.")
-
-
-def _is_deeper_than(value: Json, limit: int) -> bool:
-    """Level by level, because what is too deep to recurse into is exactly what this looks for."""
-    level = [value]
-    for _ in range(limit):
-        inner = (part for part in level if isinstance(part, dict | list))
-        level = [child for part in inner for child in (part.values() if isinstance(part, dict) else part)]
-        if not level:
-            return False
-    return True
+    reason = sizes.objection(dict(wanted), most_bytes=MOST_BYTES)
+    if reason is not None:
+        raise _invalid("config", reason)
 
 
 def _invalid(path: str, message: str) -> Invalid:

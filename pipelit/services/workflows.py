@@ -41,6 +41,7 @@ class Summary:
     """A workflow as a list shows it: how large it is, and what the one who asks is to it."""
 
     workflow: Workflow
+    owner: str | None
     node_count: int
     edge_count: int
     access: Access
@@ -62,24 +63,37 @@ def all_of(
 
 
 def summaries(workflows: Sequence[Workflow], by: UserProfile | None) -> list[Summary]:
-    """The workflows with their sizes, in three queries for any number of them."""
+    """The workflows with their owners and sizes, in four queries for any number of them."""
     ids = [workflow.id for workflow in workflows]
     node_counts, edge_counts, access = nodes.count(ids), edges.count(ids), rights.accesses(workflows, by)
+    owners = _owners(workflows)
     return [
-        Summary(workflow, node_counts.get(workflow.id, 0), edge_counts.get(workflow.id, 0), access[workflow.id])
+        Summary(
+            workflow=workflow,
+            owner=owners.get(workflow.owner_id),
+            node_count=node_counts.get(workflow.id, 0),
+            edge_count=edge_counts.get(workflow.id, 0),
+            access=access[workflow.id],
+        )
         for workflow in workflows
     ]
 
 
 def summary(workflow: Workflow, by: UserProfile | None) -> Summary:
-    """One workflow with its size."""
+    """One workflow with its owner and size."""
     return summaries([workflow], by)[0]
 
 
 def get(slug: str, *, by: UserProfile) -> Summary:
     """A workflow with its nodes and edges at hand."""
     workflow = graph.read(slug, by=by)
-    return Summary(workflow, len(workflow.nodes), len(workflow.edges), rights.access_of(workflow, by))
+    return Summary(
+        workflow=workflow,
+        owner=_owners([workflow]).get(workflow.owner_id),
+        node_count=len(workflow.nodes),
+        edge_count=len(workflow.edges),
+        access=rights.access_of(workflow, by),
+    )
 
 
 def create(values: Mapping[str, Any], *, by: UserProfile | None) -> Workflow:
@@ -161,6 +175,13 @@ def version(slug: str, number: int, *, by: UserProfile) -> WorkflowVersion:
     if found is None:
         raise NotFound(f"The workflow '{slug}' has no version {number}.")
     return found
+
+
+def _owners(workflows: Sequence[Workflow]) -> dict[int | None, str]:
+    """The names of those who own these workflows, by their ids."""
+    ids = {workflow.owner_id for workflow in workflows if workflow.owner_id is not None}
+    query = select(UserProfile.id, UserProfile.username).where(UserProfile.id.in_(ids))
+    return {row[0]: row[1] for row in db.session.execute(query)} if ids else {}
 
 
 def _mentions(text: str) -> ColumnElement[bool]:

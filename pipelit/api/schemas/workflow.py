@@ -1,0 +1,186 @@
+"""Workflows, who shares them, and their versions."""
+
+from typing import Any
+
+from marshmallow import ValidationError, validate, validates_schema
+
+from pipelit.api.pagination import PageArguments
+from pipelit.api.schemas import fields
+from pipelit.api.schemas.base import ProblemItemSchema, Schema
+from pipelit.api.schemas.edge import EdgeSchema
+from pipelit.api.schemas.node import NodeSchema
+from pipelit.services import sizes
+from pipelit.services.rights import SLUG, Access
+
+MOST_SCHEMA_BYTES = 64 * 1024
+LONGEST_RUN = 30 * 24 * 3600
+A_SLUG = fields.Pattern(f"^{SLUG.pattern}$", error="Letters a-z, digits, and - or _ between them; at most 200.")
+
+
+def is_reasonable(value: dict[str, Any]) -> None:
+    """Raises if a JSON schema is larger or deeper than anybody needs."""
+    reason = sizes.objection(value, most_bytes=MOST_SCHEMA_BYTES)
+    if reason is not None:
+        raise ValidationError(reason)
+
+
+class AboutFields(Schema):
+    """What is said about a workflow anywhere, also in a file."""
+
+    description = fields.String(validate=validate.Length(max=10_000))
+    tags = fields.List(fields.String(validate=validate.Length(1, 50)), validate=validate.Length(max=50))
+    input_schema = fields.Dict(keys=fields.String(), allow_none=True, validate=is_reasonable)
+    output_schema = fields.Dict(keys=fields.String(), allow_none=True, validate=is_reasonable)
+    max_execution_seconds = fields.Integer(least=1, most=LONGEST_RUN, allow_none=True)
+
+
+class AboutSchema(AboutFields):
+    """What a document says about its workflow."""
+
+    name = fields.String(validate=validate.Length(1, 255))
+    slug = fields.String(validate=A_SLUG)
+
+
+class SettingsFields(AboutFields):
+    """What can be set of a workflow here."""
+
+    is_active = fields.Boolean(metadata={"description": "Only active workflows are started by outside events."})
+    is_public = fields.Boolean(metadata={"description": "Everybody who signs in may look at it."})
+    is_default = fields.Boolean(metadata={"description": "There is at most one; administrators choose it."})
+    error_handler_workflow_id = fields.Id(allow_none=True)
+
+
+class WorkflowArguments(SettingsFields):
+    """A new workflow; without a slug it gets one made from its name."""
+
+    name = fields.String(required=True, validate=validate.Length(1, 255))
+    slug = fields.String(validate=A_SLUG)
+
+
+class WorkflowChanges(SettingsFields):
+    """What is to be different."""
+
+    name = fields.String(validate=validate.Length(1, 255))
+    slug = fields.String(validate=A_SLUG)
+
+
+class CopyArguments(Schema):
+    """What the copy is called; by default after the original."""
+
+    name = fields.String(validate=validate.Length(1, 255))
+    slug = fields.String(validate=A_SLUG)
+
+
+class WorkflowSchema(SettingsFields):
+    """A workflow without its graph."""
+
+    id = fields.Id(required=True)
+    name = fields.String(required=True)
+    slug = fields.String(required=True)
+    owner = fields.String(required=True, allow_none=True, metadata={"description": "A username."})
+    access = fields.Enum(Access, by_value=True, required=True, metadata={"description": "What you are to it."})
+    node_count = fields.Integer(required=True)
+    edge_count = fields.Integer(required=True)
+    revision = fields.Integer(required=True, metadata={"description": "Grows with every change of the graph."})
+    created_at = fields.UtcTime(required=True)
+    updated_at = fields.UtcTime(required=True)
+
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        """What a summary does not know is the workflow's own."""
+        return super().get_attribute(obj if hasattr(obj, attr) else obj.workflow, attr, default)
+
+
+class WorkflowDetailSchema(WorkflowSchema):
+    """A workflow with its graph."""
+
+    nodes = fields.List(fields.Nested(NodeSchema), required=True)
+    edges = fields.List(fields.Nested(EdgeSchema), required=True)
+
+
+class WorkflowQuery(PageArguments):
+    """Which workflows to list."""
+
+    search = fields.String(validate=validate.Length(1, 200), metadata={"description": "In name, slug, description."})
+    tag = fields.String(validate=validate.Length(1, 50))
+    is_active = fields.QueryBoolean()
+
+
+class DeleteQuery(Schema):
+    """How to delete a workflow."""
+
+    force = fields.QueryBoolean(
+        load_default=False, metadata={"description": "Cancel what is running instead of refusing."}
+    )
+
+
+class SlugsSchema(Schema):
+    """Workflows by their slugs."""
+
+    slugs = fields.List(
+        fields.String(validate=validate.Length(1, 200)), required=True, validate=validate.Length(1, 200)
+    )
+
+
+class ValidationSchema(Schema):
+    """Whether a workflow can run, and everything that keeps it from doing so."""
+
+    valid = fields.Boolean(required=True)
+    errors = fields.List(fields.Nested(ProblemItemSchema), required=True)
+
+
+class PersonFields(Schema):
+    """A user, by id or by name."""
+
+    user_id = fields.Id()
+    username = fields.String(validate=validate.Length(1, 150))
+
+    @validates_schema
+    def is_one(self, loaded: dict[str, Any], **_options: object) -> None:
+        if len({"user_id", "username"} & loaded.keys()) != 1:
+            raise ValidationError("Send either user_id or username.", "username")
+
+
+class ShareArguments(PersonFields):
+    """Somebody to let in; somebody who is in already gets this role."""
+
+    role = fields.String(
+        validate=validate.OneOf(["editor", "viewer"]),
+        load_default="viewer",
+        metadata={"description": "Editors change and run the workflow, viewers look at it."},
+    )
+
+
+class WithdrawQuery(Schema):
+    """Whose access to take away: one of the two."""
+
+    user_id = fields.QueryInteger(least=1)
+    username = fields.String(validate=validate.Length(1, 150))
+
+    @validates_schema
+    def is_one(self, loaded: dict[str, Any], **_options: object) -> None:
+        if len(loaded) != 1:
+            raise ValidationError("Send either user_id or username.", "username")
+
+
+class CollaboratorSchema(Schema):
+    """Somebody a workflow is shared with."""
+
+    user_id = fields.Id(required=True, attribute="user_profile_id")
+    username = fields.String(required=True, attribute="user.username")
+    role = fields.String(required=True)
+    invited_at = fields.UtcTime(required=True)
+
+
+class VersionSchema(Schema):
+    """A workflow as it was at one revision."""
+
+    number = fields.Integer(required=True)
+    revision = fields.Integer(required=True)
+    created_at = fields.UtcTime(required=True)
+    created_by_id = fields.Id(required=True, allow_none=True)
+
+
+class VersionDetailSchema(VersionSchema):
+    """A version with its graph."""
+
+    graph = fields.Dict(keys=fields.String(), required=True)
