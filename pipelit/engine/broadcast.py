@@ -64,3 +64,9 @@ def missed(redis: Redis, execution_id: str, after: int, count: int = 1000) -> It
         for entry, fields in entries:
             start = int(entry.partition("-")[0]) + 1
             yield LiveEvent(start - 1, fields["e"])
+
+
+def newest(redis: Redis, execution_id: str) -> int:
+    """The number of the newest event of a live execution, 0 if there is none."""
+    entries = redis.xrevrange(stream_key(execution_id), count=1)
+    return int(str(entries[0][0]).partition("-")[0]) if entries else 0

@@ -2,6 +2,8 @@
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from redis import Redis
 
@@ -12,33 +14,66 @@ from pipelit.errors import NotFound
 from pipelit.extensions import db
 from pipelit.models.execution import CompiledPlan
 
-KEPT = 256
-"""Plans that one process keeps; the least recently used one goes first."""
+K = TypeVar("K")
+V = TypeVar("V")
 
+KEPT = 512
 TTL_SECONDS = 86_400
 
 
+class Recent(Generic[K, V]):
+    """The values used last, `size` of them; shared by the threads of a process."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: K, value: V) -> V:
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self.size:
+                self._values.popitem(last=False)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A stored plan and the workflow version it was compiled from."""
+
+    plan: Plan
+    plan_hash: str
+    version_id: int
+
+
 class Plans:
-    """Finds plans, fastest place first. A plan never changes, so nothing is ever invalidated: a new graph has a new hash."""
+    """Finds plans, the fastest place first. A plan never changes, so nothing is ever invalidated: a new graph has a new hash.
+
+    `compiled` is by workflow id, revision and trigger.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self._kept: OrderedDict[str, Plan] = OrderedDict()
-        self._lock = threading.Lock()
+        self.compiled: Recent[tuple[int, int, str], Compiled] = Recent(KEPT)
+        self._plans: Recent[str, Plan] = Recent(KEPT)
 
     def get(self, workflow_id: int, plan_hash: str) -> Plan:
         """The plan, from wherever it is. Needs an application context only when Redis does not have it."""
-        with self._lock:
-            if (kept := self._kept.get(plan_hash)) is not None:
-                self._kept.move_to_end(plan_hash)
-                return kept
+        if (kept := self._plans.get(plan_hash)) is not None:
+            return kept
         text = self.redis.get(plan_key(workflow_id, plan_hash)) or self._load(workflow_id, plan_hash)
-        return self._keep(plan_hash, codec.decode_plan(str(text)))
+        return self._plans.put(plan_hash, codec.decode_plan(str(text)))
 
-    def put(self, plan_hash: str, plan: Plan, text: str) -> None:
-        """Share a new plan with the workers before the first message that needs it."""
+    def share(self, plan_hash: str, plan: Plan, text: str) -> None:
+        """Let the workers find a new plan without asking SQL."""
         self.redis.set(plan_key(plan.workflow_id, plan_hash), text, ex=TTL_SECONDS)
-        self._keep(plan_hash, plan)
+        self._plans.put(plan_hash, plan)
 
     def _load(self, workflow_id: int, plan_hash: str) -> str:
         row = db.session.get(CompiledPlan, plan_hash)
@@ -46,10 +81,3 @@ class Plans:
             raise NotFound(f"The plan {plan_hash} is not stored.")
         self.redis.set(plan_key(workflow_id, plan_hash), row.plan, ex=TTL_SECONDS)
         return row.plan
-
-    def _keep(self, plan_hash: str, plan: Plan) -> Plan:
-        with self._lock:
-            self._kept[plan_hash] = plan
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return plan

@@ -122,11 +122,10 @@ class Dispatcher:
     def _connected(self) -> Producer:
         """The producer of this process: one that was inherited through a fork would share its connection."""
         if self._producer is None or self._pid != os.getpid():
-            connection = Connection(
-                self.celery.conf.broker_url,
-                transport=RecordingTransport,
-                transport_options=self.celery.conf.broker_transport_options,
-            )
+            options = self.celery.conf.broker_transport_options
+            connection = Connection(self.celery.conf.broker_url, transport_options=options)
+            # Set afterwards, because a URL such as redis+socket:// names a transport of its own.
+            connection.transport_cls = RecordingTransport
             self._producer = self.celery.amqp.Producer(connection.channel(), auto_declare=False)
             self._pid = os.getpid()
         return self._producer

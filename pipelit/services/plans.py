@@ -1,16 +1,12 @@
 """Which Plan a workflow has at present, and the version of the workflow that goes with it."""
 
-from collections import OrderedDict
-from dataclasses import dataclass
-from threading import Lock
-
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from pipelit.engine.cache import Compiled
 from pipelit.engine.compiler import compile_plan
 from pipelit.engine.core import codec
-from pipelit.engine.core.graph import Plan
 from pipelit.engine.runtime import engine
 from pipelit.errors import Invalid
 from pipelit.extensions import db, transaction
@@ -19,38 +15,15 @@ from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerNode
 from pipelit.services import content, graph
 
-KEPT = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """A stored plan and the workflow version it was compiled from."""
-
-    plan: Plan
-    plan_hash: str
-    version_id: int
-
-
-_kept: OrderedDict[tuple[int, int, str], Compiled] = OrderedDict()
-_lock = Lock()
-
 
 def current(workflow: Workflow, trigger_node_id: str) -> Compiled:
     """The plan of what a trigger reaches in the workflow as it is now, stored so that an execution can refer to it.
 
     A revision never changes, so what was found once holds for this process. Raises `InvalidGraph`.
     """
+    kept = engine().plans.compiled
     key = (workflow.id, workflow.revision, trigger_node_id)
-    with _lock:
-        if (known := _kept.get(key)) is not None:
-            _kept.move_to_end(key)
-            return known
-    compiled = _compile(workflow, trigger_node_id)
-    with _lock:
-        _kept[key] = compiled
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
-    return compiled
+    return kept.get(key) or kept.put(key, _compile(workflow, trigger_node_id))
 
 
 def choose_trigger(workflow: Workflow, wanted: str | None) -> str:
@@ -85,7 +58,7 @@ def _compile(workflow: Workflow, trigger_node_id: str) -> Compiled:
         # Another process stored the same plan or version at the same time; now they are there to be found.
         with transaction() as session:
             version_id = _store(session, loaded, plan_hash, text)
-    engine().plans.put(plan_hash, plan, text)
+    engine().plans.share(plan_hash, plan, text)
     return Compiled(plan, plan_hash, version_id)
 
 

@@ -2,5 +2,6 @@
 
 from pipelit.extensions import celery
 from pipelit.tasks import executions, journal, maintenance, steps, workers
+from pipelit.tasks.base import use
 
-__all__ = ["celery", "executions", "journal", "maintenance", "steps", "workers"]
+__all__ = ["celery", "executions", "journal", "maintenance", "steps", "use", "workers"]

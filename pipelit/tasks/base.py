@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 
 from flask import Flask
 
-from pipelit.extensions import celery, db
+from pipelit.extensions import celery
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,10 +29,3 @@ def in_app(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return run
-
-
-def forget_connections() -> None:
-    """Let go of the database connections that a forked process inherited: they are its parent's."""
-    app: Flask = celery.conf[CONF_KEY]
-    with app.app_context():
-        db.engine.dispose(close=False)

@@ -1,10 +1,10 @@
-"""What a worker does besides its tasks: say that it is there, keep the maintenance tick going, start children clean."""
+"""What a worker does besides its tasks: say that it is there, keep the maintenance tick going."""
 
 import socket
 from typing import Any
 
 import structlog
-from celery.signals import worker_process_init, worker_ready
+from celery.signals import worker_ready
 from flask import Flask
 from redis.exceptions import RedisError
 
@@ -12,16 +12,11 @@ from pipelit import clock
 from pipelit.engine.keys import WORKERS
 from pipelit.engine.runtime import EXTENSION, Engine
 from pipelit.extensions import celery
-from pipelit.tasks.base import CONF_KEY, forget_connections
+from pipelit.tasks.base import CONF_KEY
 
 log = structlog.get_logger(__name__)
 
 SEEN_EVERY_SECONDS = 5.0
-
-
-@worker_process_init.connect
-def _start_child(**_kwargs: Any) -> None:
-    forget_connections()
 
 
 @worker_ready.connect

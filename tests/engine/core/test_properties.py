@@ -1,5 +1,7 @@
 """The rules of docs/engine.md, held against plans, behaviours and orders of delivery that Hypothesis thinks up."""
 
+from pathlib import Path
+
 from hypothesis import HealthCheck, given, settings
 
 from pipelit.engine.core.codec import decode_plan, decode_step, delta, encode_plan, structure_hash
@@ -122,3 +124,13 @@ def test_applied_deltas_are_the_state(case: Case) -> None:
             del stored[step]
         assert {StepId.parse(step): decode_step(known) for step, known in stored.items()} == change.after.steps
         assert all(parse_scope(scope_text(step.scope)) == step.scope for step in change.after.steps)
+
+
+def test_every_property_is_documented() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
+    stated = [
+        name for name, rule in vars(properties).items() if getattr(rule, "__annotations__", {}).get("case") is Case
+    ]
+
+    assert len(stated) > 10
+    assert [name for name in stated if f"`{name}`" not in text] == []
