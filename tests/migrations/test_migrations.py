@@ -12,7 +12,7 @@ from sqlalchemy import Engine, inspect
 
 from pipelit.models import Base
 from tests.migrations.rows import count, populate
-from tests.support.databases import MIGRATIONS
+from pipelit.launcher.database import MIGRATIONS
 
 Migrate = Callable[..., None]
 OneMore = Callable[..., Path]

@@ -1,0 +1,73 @@
+"""One channel as one client gets it: in order, without gaps and without repeats, whatever happens to the connection."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from pipelit.api.live.hub import Delivery
+from pipelit.api.live.outbox import Outbox
+from pipelit.engine.broadcast import LiveEvent
+
+Missed = Callable[[int], Iterable[LiveEvent]]
+
+
+class Subscription:
+    """`last` is the number of the last event that the client has, None on a channel whose events are not counted.
+
+    While the subscription is behind, live events are only counted, and the client's handler sends what `missed` has
+    instead; it is over when that has reached the newest event counted. Events without a number are lost meanwhile.
+    """
+
+    def __init__(self, channel: str, outbox: Outbox, wake: Callable[[], None], last: int | None) -> None:
+        self.channel = channel
+        self.is_behind = last is not None
+        self._outbox = outbox
+        self._wake = wake
+        self._last = last
+        self._newest = 0
+        self._lock = threading.Lock()
+
+    def take(self, delivery: Delivery) -> Outbox | None:
+        """Pass an event on, unless the client has it or lacks one before it."""
+        with self._lock:
+            if self._last is not None and not self._is_next(self._last, delivery.event.seq):
+                return None
+            self._outbox.put(delivery.frame)
+        return self._outbox
+
+    def catch_up(self) -> None:
+        """Look for what was missed."""
+        with self._lock:
+            self._fall_behind()
+
+    def replay(self, missed: Missed, has_room: Callable[[], bool]) -> None:
+        """Send what was missed, for as long as `has_room` says that there is room for it."""
+        while self.is_behind:
+            before = last = self._last or 0
+            for event in missed(before):
+                if event.seq is None or event.seq <= last:
+                    continue
+                if not has_room():
+                    return
+                self._last = last = event.seq
+                self._outbox.put(Delivery(self.channel, event).frame)
+            with self._lock:
+                # An event that is announced but kept nowhere any more will not come, however often we look.
+                if last >= self._newest or last == before:
+                    self.is_behind = False
+
+    def _is_next(self, last: int, seq: int | None) -> bool:
+        if seq is None:
+            return not self.is_behind
+        self._newest = max(self._newest, seq)
+        if self.is_behind or seq <= last:
+            return False
+        if seq > last + 1:
+            self._fall_behind()
+            return False
+        self._last = seq
+        return True
+
+    def _fall_behind(self) -> None:
+        if self._last is not None and not self.is_behind:
+            self.is_behind = True
+            self._wake()
