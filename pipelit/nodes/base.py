@@ -107,7 +107,9 @@ class Failure:
 class StepConfig(NodeConfig):
     """What every step can be told."""
 
-    failure: Failure = setting(nested(Failure, name="FailurePolicy"), title="On failure", default=Failure())
+    failure: Failure = setting(
+        nested(Failure, name="FailurePolicy"), title="On failure", default=Failure(), is_advanced=True
+    )
 
 
 C = TypeVar("C", bound=NodeConfig)
@@ -261,7 +263,7 @@ class StepNode(NodeType[C]):
         """Do the work. Raise a `StepError` for a failure that has a name; anything else is reported as a bug."""
 
     def reads(self, values: Mapping[str, Json]) -> Iterable[str]:
-        """First segments of the paths that the config names outside of expressions (`hook` of `hook.body.vip`)."""
+        """First segments of the paths that the config names outside of expressions (`hook` of `hook.body`)."""
         return ()
 
     def waits_for_all(self, values: Mapping[str, Json]) -> bool:

@@ -268,6 +268,6 @@ def is_met(condition: Condition, root: object) -> bool:
 
 
 def roots(rules: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The names that the paths of stored rules start from, other than those that are always there."""
+    """The names that the paths of stored rules start from."""
     names = (str(rule.get("field", "")).partition(".")[0] for rule in rules)
-    return tuple(dict.fromkeys(name for name in names if name and name not in ("trigger", "loop")))
+    return tuple(dict.fromkeys(name for name in names if name))

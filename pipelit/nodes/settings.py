@@ -57,13 +57,15 @@ def setting(
     widget: str | None = None,
     is_literal: bool = False,
     visible_when: Mapping[str, object] | None = None,
+    is_advanced: bool = False,
 ) -> Any:
     """A field of a node's configuration; without `default` it is required.
 
     `is_literal`: expressions are not allowed here, because the graph depends on the value (a mode, a route).
     `visible_when`: the form shows the field only while others have these values (a list: one of them).
+    `is_advanced`: the form shows it after the others, when asked.
     """
-    metadata = {"setting": Presentation(field, title, help, widget, is_literal, visible_when)}
+    metadata = {"setting": Presentation(field, title, help, widget, is_literal, visible_when, is_advanced)}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
     if isinstance(default, list | dict):
@@ -81,6 +83,7 @@ class Presentation:
     widget: str | None
     is_literal: bool
     visible_when: Mapping[str, object] | None
+    is_advanced: bool
 
     @property
     def is_secret(self) -> bool:
@@ -102,8 +105,9 @@ def config(cls: type[T]) -> type[T]:
 
 
 def declared_settings(config_class: type) -> Mapping[str, Presentation]:
-    """The settings of a configuration by name, in the order of their declaration."""
-    return {declared.name: declared.metadata["setting"] for declared in dataclasses.fields(config_class)}
+    """The settings of a configuration by name, in the order of their declaration, advanced ones last."""
+    shown = {declared.name: declared.metadata["setting"] for declared in dataclasses.fields(config_class)}
+    return dict(sorted(shown.items(), key=lambda named: named[1].is_advanced))
 
 
 def default_of(config_class: type, name: str) -> object:
@@ -184,6 +188,8 @@ def _metadata(config_class: type, name: str) -> dict[str, Any]:
         described["x-widget"] = shown.widget
     if shown.is_secret:
         described["x-secret"] = True
+    if shown.is_advanced:
+        described["x-advanced"] = True
     if shown.visible_when:
         described["x-visible-when"] = dict(shown.visible_when)
     if shown.takes_expressions:

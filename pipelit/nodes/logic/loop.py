@@ -63,7 +63,7 @@ class Loop(LoopingNode[LoopConfig]):
     title = "Loop"
     category = Category.LOGIC
     icon = "repeat"
-    inputs = (Port("items", DataType.ARRAY, "The list, unless the setting names one."),)
+    inputs = (Port("items", DataType.ANY, "The list, unless the setting names one."),)
     outputs = (
         Port("item", DataType.ANY, "The current item, for the nodes of the body."),
         Port("results", DataType.ARRAY, "The results in the order of the items."),

@@ -23,9 +23,16 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 PRIVATE_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
-def _header(default: str, title: str, help: str, visible_when: Mapping[str, Json]) -> Any:
-    field = fields.String(validate=validate.Regexp(HEADER, error="Not the name of a header."))
-    return setting(field, title=title, help=help, default=default, is_literal=True, visible_when=visible_when)
+def _header(default: str, title: str, help: str, auth: str) -> Any:
+    return setting(
+        fields.String(validate=validate.Regexp(HEADER, error="Not the name of a header.")),
+        title=title,
+        help=help,
+        default=default,
+        is_literal=True,
+        visible_when={"auth": auth},
+        is_advanced=True,
+    )
 
 
 @config
@@ -68,13 +75,13 @@ class WebhookConfig(NodeConfig):
         "X-Webhook-Secret",
         "Secret header",
         "Carries the secret; `Authorization: Bearer` does, too.",
-        {"auth": "secret"},
+        "secret",
     )
     signature_header: str = _header(
         "X-Hub-Signature-256",
         "Signature header",
         "Carries the HMAC-SHA256 in hex or base64, also behind a prefix such as sha256= or v1=.",
-        {"auth": "hmac"},
+        "hmac",
     )
     timestamp_header: str | None = setting(
         fields.String(validate=validate.Regexp(HEADER, error="Not the name of a header.")),
@@ -82,6 +89,7 @@ class WebhookConfig(NodeConfig):
         help="Where callers send the time of signing (seconds since 1970). They then sign `TIME.BODY`.",
         default=None,
         is_literal=True,
+        is_advanced=True,
         visible_when={"auth": "hmac"},
     )
     tolerance_seconds: int = setting(
@@ -90,6 +98,7 @@ class WebhookConfig(NodeConfig):
         help="Seconds that a signature's time may differ from ours.",
         default=300,
         is_literal=True,
+        is_advanced=True,
         visible_when={"auth": "hmac"},
     )
     respond: str = setting(
@@ -105,6 +114,7 @@ class WebhookConfig(NodeConfig):
         help="Where several triggers match one event, the highest starts first.",
         default=0,
         is_literal=True,
+        is_advanced=True,
     )
 
     @staticmethod
