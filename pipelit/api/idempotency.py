@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from flask import Response, make_response, request
 
 from pipelit import clock
+from pipelit.api import etag
 from pipelit.api.auth import current_user
 from pipelit.api.marks import IDEMPOTENT, mark
 from pipelit.errors import Invalid
@@ -54,6 +55,7 @@ def once(owner: str, key: str, answer: Callable[[], Response]) -> Response:
         return _replayed(record)
     with idempotency.running(record):
         response = answer()
+    etag.finish(response)
     headers = {name: response.headers[name] for name in REPLAYED_HEADERS if name in response.headers}
     idempotency.finish(record, idempotency.Answer(response.status_code, response.get_data(as_text=True), headers))
     return response
