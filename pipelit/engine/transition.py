@@ -120,9 +120,9 @@ class Transition:
             case StepLost(step, attempt):
                 self._end_attempt(step, attempt)
                 self._failed(step, attempt, LOST, report)
-            case StepReleased(step):
+            case StepReleased(step, is_after):
                 self.tell.released(step)
-                if self.after.steps[step].status is StepStatus.SUCCEEDED:
+                if is_after:
                     self.tell.step(step, "success")
             case _:
                 pass

@@ -128,9 +128,7 @@ def test_applied_deltas_are_the_state(case: Case) -> None:
 
 def test_every_property_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
-    stated = [
-        name for name, rule in vars(properties).items() if getattr(rule, "__annotations__", {}).get("case") is Case
-    ]
+    stated = [name for name in vars(properties) if f"test_{name}" in globals()]
 
     assert len(stated) > 10
     assert [name for name in stated if f"`{name}`" not in text] == []
