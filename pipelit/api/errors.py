@@ -65,7 +65,8 @@ def refused_by_framework(error: HTTPException) -> Response:
 
 def unavailable(error: Exception) -> Response:
     """The database or the broker does not answer: nothing the caller did."""
-    log.warning("server_unavailable", error=str(error))
+    # The driver's own words: SQLAlchemy would add the statement with its parameters.
+    log.warning("server_unavailable", error=str(getattr(error, "orig", error)))
     response = refused(Unavailable("The database or the broker does not answer right now."))
     response.headers["Retry-After"] = str(SECONDS_UNTIL_RETRY)
     return response

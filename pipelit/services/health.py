@@ -34,7 +34,7 @@ def missing(at_ms: int) -> dict[str, str]:
 def figures(at_ms: int) -> Figures:
     """The figures of now."""
     by_status = select(WorkflowExecution.status, func.count()).group_by(WorkflowExecution.status)
-    counted = dict(db.session.execute(by_status.where(WorkflowExecution.status.in_(LIVE))).tuples().all())
+    counted = dict(db.session.execute(by_status.where(WorkflowExecution.status.in_(LIVE))).all())
     with redis().pipeline(transaction=False) as pipeline:
         for queue in QUEUES:
             pipeline.llen(queue)

@@ -106,7 +106,7 @@ def _note_use(key_id: int, at: datetime) -> None:
             session.execute(update(APIKey).where(APIKey.id == key_id, unnoted).values(last_used_at=at))
     except OperationalError as error:
         # A busy database is no reason to refuse a reader; the next request notes the use.
-        log.warning("key_use_not_noted", error=str(error))
+        log.warning("key_use_not_noted", error=str(error.orig))
 
 
 def _hash(key: str) -> str:

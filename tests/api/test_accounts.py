@@ -74,9 +74,7 @@ def test_of_two_first_visitors_at_once_one_wins(app: Flask) -> None:
         ({**ADA, "role": "admin"}, "role"),
     ],
 )
-def test_an_unfit_first_administrator_is_refused_by_field(
-    anonymous: Caller, body: dict[str, Any], field: str
-) -> None:
+def test_an_unfit_first_administrator_is_refused_by_field(anonymous: Caller, body: dict[str, Any], field: str) -> None:
     answer = anonymous.post("/auth/setup/", body)
 
     assert answer.status_code == 422
