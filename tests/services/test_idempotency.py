@@ -74,22 +74,27 @@ def test_a_failure_without_effect_frees_the_key() -> None:
 
 
 def test_a_failure_inside_the_transaction_is_one_without_effect() -> None:
-    first = record()
-    with pytest.raises(ZeroDivisionError), idempotency.running(first), transaction() as session:
-        session.add(UserProfile(username="half"))
-        session.flush()
-        raise ZeroDivisionError
+    def fail_half_way() -> None:
+        with idempotency.running(record()), transaction() as session:
+            session.add(UserProfile(username="half"))
+            session.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
 
     assert effects() == 0
     assert isinstance(begin(), int)
 
 
 def test_a_failure_after_the_effect_does_not_repeat_it() -> None:
-    first = record()
-    with pytest.raises(ZeroDivisionError), idempotency.running(first):
-        have_an_effect()
-        raise ZeroDivisionError
+    def fail_afterwards() -> None:
+        with idempotency.running(record()):
+            have_an_effect()
+            raise ZeroDivisionError
 
+    with pytest.raises(ZeroDivisionError):
+        fail_afterwards()
     with pytest.raises(AnswerLost):
         begin()
     with pytest.raises(AnswerLost):
