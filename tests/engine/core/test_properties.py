@@ -14,7 +14,7 @@ from tests.strategies import Case, cases, plans
 
 STOPS = (Kind.CANCEL, Kind.TIME_OUT)
 # Without limits of time: other tests may keep the machine busy.
-thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @thorough
