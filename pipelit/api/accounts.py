@@ -40,6 +40,7 @@ class Token(MethodView):
     @open_route
     @blueprint.arguments(schemas.SignInArguments, example=ADA)
     @blueprint.response(200, schemas.SessionSchema, example=KEY)
+    @blueprint.refusal(401)
     def post(self, body: dict[str, str]) -> dict[str, object]:
         """Sign in with a password.
 
@@ -106,6 +107,7 @@ class MfaLoginVerify(MethodView):
     @open_route
     @blueprint.arguments(schemas.SecondStepArguments, example=ADA | {"code": "123456"})
     @blueprint.response(200, schemas.SessionKeySchema, example=KEY)
+    @blueprint.refusal(401)
     def post(self, body: dict[str, str]) -> dict[str, object]:
         """Sign in with a password and the code of the moment."""
         with limits.guessing("code", body["username"]):

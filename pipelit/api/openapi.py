@@ -93,6 +93,8 @@ def document(app: Flask) -> dict[str, Any]:
     components = found.setdefault("components", {})
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     components["responses"] = refusals.components()
+    # flask-smorest's own kind of page, which we do not use.
+    components["schemas"].pop("PaginationMetadata", None)
     for path, method, operation, view in _operations(app, found):
         _complete(operation, path, method, marks(view))
     found["tags"] = sorted(found.get("tags", ()), key=lambda tag: str(tag["name"]))
