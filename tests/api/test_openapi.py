@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,7 +97,7 @@ def make_client(tmp_path_factory: pytest.TempPathFactory) -> Any:
             *("generate", "--path", str(source), "--output-path", str(folder / "pipelit_client")),
             *("--meta", "none", "--fail-on-warning", "--config", str(folder / "config.yml")),
         ]
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ), check=False)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert finished.returncode == 0, finished.stdout + finished.stderr
         sys.path.insert(0, str(folder))
         try:
