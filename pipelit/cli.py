@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from pipelit.errors import PipelitError
+from pipelit.launcher.lean import leave_out_decoration
 
 COMMANDS = {
     "up": "pipelit.commands.up:up",
@@ -51,6 +52,7 @@ def main() -> None:
     """A refusal is one sentence on stderr and exit code 2, never a traceback."""
     # Celery reads it when it is imported: a worker told to stop gives running steps a moment, then puts them back.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+    leave_out_decoration()
     try:
         commands()
     except PipelitError as refusal:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from flask import Flask
 
 from pipelit import telemetry
-from pipelit.app import create_app
+from pipelit.assembly import assemble
 from pipelit.launcher.environment import load_settings
 
 
@@ -15,6 +15,6 @@ def application() -> Iterator[Flask]:
     """The application inside its context, with this environment's settings."""
     settings = load_settings()
     telemetry.configure(settings)
-    app = create_app(settings)
+    app = assemble(settings)
     with app.app_context():
         yield app

@@ -3,7 +3,7 @@
 import click
 
 from pipelit import telemetry
-from pipelit.app import create_app
+from pipelit.assembly import assemble
 from pipelit.commands.context import application
 from pipelit.launcher import database
 from pipelit.launcher.environment import load_settings, prepare_home
@@ -17,7 +17,7 @@ def migrate() -> None:
     telemetry.configure(settings)
     prepare_home(settings)
     database.check(settings)
-    with create_app(settings).app_context():
+    with assemble(settings).app_context():
         database.upgrade()
     click.echo("The database is up to date.")
 

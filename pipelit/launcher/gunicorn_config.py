@@ -10,6 +10,9 @@ from types import FrameType
 from gunicorn.workers.base import Worker
 
 from pipelit.launcher.environment import load_settings
+from pipelit.launcher.lean import leave_out_decoration
+
+leave_out_decoration()
 
 _settings = load_settings()
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import NoReturn
 
-from pipelit.app import create_app
+from pipelit.assembly import assemble
 from pipelit.config import Settings
 from pipelit.launcher import checks, database, embedded, supervisor
 from pipelit.launcher.environment import prepare_home
@@ -21,7 +21,7 @@ def up(settings: Settings) -> NoReturn:
     checks.embedded_server_is_gone(settings)
     checks.redis_is_usable(settings)
     database.check(settings)
-    with embedded.running(settings), create_app(settings).app_context():
+    with embedded.running(settings), assemble(settings).app_context():
         database.upgrade()
         database.check_encryption_keys()
         samples.seed()

@@ -8,7 +8,7 @@ from flask import Flask
 
 from celeryconfig import Lane
 from pipelit import tasks, telemetry
-from pipelit.app import create_app
+from pipelit.assembly import assemble
 from pipelit.config import Settings
 from pipelit.extensions import db
 from pipelit.launcher.watchdog import PATIENCE, Watchdog
@@ -20,7 +20,7 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
 
     `patience` is how long a worker may be deaf before it ends itself.
     """
-    app = create_app(settings)
+    app = assemble(settings)
     base.use(app)
     watchdog = Watchdog(settings, lane, patience=patience)
 
