@@ -184,8 +184,8 @@ def _failure(known: Any) -> Iterator[str]:
     definitions = config_schema(step)["$defs"]
     yield "## When a step fails"
     yield (
-        "The setting `failure` of every step. An error that may pass (a timeout, a server that is down) is tried again; "
-        "what follows the last try is said by `on_error`."
+        "The setting `failure` of every step. An error that may pass (a timeout, a server that is down) is tried "
+        "again, and `on_error` says what follows the last try."
     )
     for name in ("FailurePolicy", "RetryPolicy"):
         yield f"### {name}\n\n{_setting_rows(definitions[name]['properties'], ())}"

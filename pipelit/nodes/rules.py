@@ -150,6 +150,7 @@ def _length(*wanted: int) -> Callable[[object, object], bool]:
 
 
 CHECKS: Mapping[Operator, Callable[[object, object], bool]] = {
+    Operator.IS_EMPTY: lambda actual, _: _is_empty(actual),
     Operator.EQUALS: equal,
     Operator.IN: _is_in,
     Operator.CONTAINS: _contains,
@@ -184,6 +185,7 @@ CHECKS: Mapping[Operator, Callable[[object, object], bool]] = {
 }
 
 OPPOSITES: Mapping[Operator, Operator] = {
+    Operator.IS_NOT_EMPTY: Operator.IS_EMPTY,
     Operator.NOT_EQUALS: Operator.EQUALS,
     Operator.NOT_IN: Operator.IN,
     Operator.NOT_CONTAINS: Operator.CONTAINS,

@@ -19,7 +19,7 @@ class SetFieldsConfig(StepConfig):
         kinds.Dict(keys=kinds.String(), values=kinds.Raw(allow_none=True)),
         title="Fields",
         help="Names and their values; an expression keeps its type.",
-        widget="mapping",
+        widget="key_value",
     )
     keep_input: bool = setting(
         kinds.Boolean(),

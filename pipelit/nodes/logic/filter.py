@@ -48,7 +48,7 @@ class Filter(StepNode[FilterConfig]):
     title = "Filter"
     category = Category.LOGIC
     icon = "filter"
-    inputs = (Port("items", DataType.ARRAY, "The list, unless the setting names one."),)
+    inputs = (Port("items", DataType.ANY, "The list, unless the setting names one."),)
     outputs = (
         Port("items", DataType.ARRAY, "The items that fulfil the rules."),
         Port("rejected", DataType.ARRAY, "The others."),
