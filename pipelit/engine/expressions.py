@@ -17,8 +17,8 @@ from pipelit.engine.sandbox.environment import RESULT, Render, RenderContext, Sa
 from pipelit.engine.sandbox.limits import MAX_SOURCE, MAX_TEXT, Budget, LimitReached
 from pipelit.engine.sandbox.values import ABSENT, explain, lookup, not_there, to_data
 from pipelit.errors import ExpressionError
+from pipelit.nodes.fields import is_template
 from pipelit.nodes.ports import Json
-from pipelit.nodes.settings import is_template
 
 MAX_NESTING = 100
 """Levels of lists and objects inside one another that a config may have."""
@@ -45,7 +45,7 @@ def resolve(value: Json, scope: Mapping[str, Json], *, field: str, budget: Calla
     """`value` with every template in it replaced by what it comes to; a value without templates is returned as it is.
 
     `scope` holds what expressions see, by name; names that no template mentions are not read. `field` is what the
-    config is called in the message of an `ExpressionError`, the only error there is.
+    config is called in the message of an `ExpressionError`, the only error there is; it may be empty.
     """
     return _Resolving(scope, budget).value(value, field, 0)
 
@@ -86,11 +86,11 @@ class _Resolving:
         if not value or not isinstance(value, list | dict):
             return value
         if depth > MAX_NESTING:
-            raise ExpressionError(f"{field}: the value has more than {MAX_NESTING} levels")
+            _fail(field, f"the value has more than {MAX_NESTING} levels")
         if isinstance(value, dict):
-            changed = {key: self.value(item, f"{field}.{key}", depth + 1) for key, item in value.items()}
+            changed = {key: self.value(item, _beneath(field, key), depth + 1) for key, item in value.items()}
             return changed if any(changed[key] is not item for key, item in value.items()) else value
-        items = [self.value(item, f"{field}.{index}", depth + 1) for index, item in enumerate(value)]
+        items = [self.value(item, _beneath(field, index), depth + 1) for index, item in enumerate(value)]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
 
     def _text(self, source: str, field: str) -> Json:
@@ -149,7 +149,7 @@ def _text_of(parts: Iterator[str]) -> str:
 
 def _fail(field: str, message: str) -> NoReturn:
     # Data may hold halves of characters, which nobody who writes the message down could encode.
-    said = f"{field}: {message}".encode("utf-8", "replace").decode()
+    said = (f"{field}: {message}" if field else message).encode("utf-8", "replace").decode()
     raise ExpressionError(said if len(said) <= LONGEST_MESSAGE else f"{said[:LONGEST_MESSAGE]}…") from None
 
 
@@ -162,9 +162,13 @@ def _templates(value: Json, field: str) -> Iterator[tuple[str, str]]:
             if is_template(part):
                 yield path, part
         elif isinstance(part, dict):
-            waiting.extend((f"{path}.{key}" if path else key, item) for key, item in reversed(part.items()))
+            waiting.extend((_beneath(path, key), item) for key, item in reversed(part.items()))
         elif isinstance(part, list):
-            waiting.extend((f"{path}.{index}", item) for index, item in reversed(list(enumerate(part))))
+            waiting.extend((_beneath(path, index), item) for index, item in reversed(list(enumerate(part))))
+
+
+def _beneath(field: str, key: str | int) -> str:
+    return f"{field}.{key}" if field else str(key)
 
 
 @lru_cache(maxsize=2048)

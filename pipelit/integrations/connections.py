@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import httpcore
 
-from pipelit.errors import AddressRefused, StepCancelled, StepTimeout
+from pipelit.errors import AddressRefused, StepCancelled, StepTimeout, UpstreamRefused
 from pipelit.integrations.addresses import Address, AllowList, parse
 
 Resolver = Callable[[str, int], Sequence[str]]
@@ -210,6 +210,11 @@ class WatchedStream(httpcore.NetworkStream):
                 self._connection, server_hostname=server_hostname, do_handshake_on_connect=False
             )
             _shake_hands(self._connection, call)
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise UpstreamRefused(
+                f"The certificate of '{server_hostname}' is not valid: {error.verify_message}"
+            ) from error
         except OSError as error:
             self.close()
             raise httpcore.ConnectError(f"no encrypted connection: {error.strerror or error}") from error

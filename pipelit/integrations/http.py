@@ -5,6 +5,7 @@ Workflows are written by people who must not reach the machine's own network thr
 proxies, and stops at a time limit, a size limit and when the execution is cancelled.
 """
 
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
+from typing import Self
 from urllib.parse import urlencode
 
 import httpcore
@@ -29,6 +31,9 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
 HIGHEST_PORT = 65535
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 
 OWN_HEADERS = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -130,6 +135,12 @@ class HttpClient:
         """Close the connections that were kept."""
         self._pool.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _exchange(self, hop: "_Hop") -> HttpResponse:
         headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in hop.all_headers()]
         url = httpcore.URL(scheme=hop.url.raw_scheme, host=hop.url.raw_host, port=hop.url.port, target=hop.url.raw_path)
@@ -181,7 +192,8 @@ def _first_hop(request: HttpRequest) -> _Hop:
     for name, value in headers.items():
         if name in OWN_HEADERS or name.startswith("proxy-"):
             raise ConfigError(f"The header '{name}' is set by the client and cannot be chosen.")
-        if not (name + value).isascii():
+        # Said without the value, which may be a secret.
+        if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             raise ConfigError(f"The header '{name}' holds characters that HTTP headers cannot carry.")
     return _Hop(request.method, _parsed(request.url, request.query), headers, request.body)
 
@@ -200,7 +212,7 @@ def _parsed(text: str, query: Sequence[tuple[str, str]] = ()) -> httpx.URL:
         raise ConfigError(f"The URL is not valid: {error}.") from error
     if url.scheme not in ("http", "https"):
         raise ConfigError("The URL must start with http:// or https://.")
-    if not url.host or not 0 < (url.port or 1) <= HIGHEST_PORT:
+    if not url.host or (url.port is not None and not 0 < url.port <= HIGHEST_PORT):
         raise ConfigError("The URL must name a host, and a port from 1 to 65535 if any.")
     if url.userinfo:
         raise ConfigError("The URL must not hold a user name or a password.")
@@ -251,9 +263,6 @@ def _failures_named(host: str) -> Iterator[None]:
     except (httpcore.LocalProtocolError, httpcore.UnsupportedProtocol) as error:
         raise ConfigError(f"The request cannot be sent: {error}.") from error
     except httpcore.ConnectError as error:
-        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            reason = error.__cause__.verify_message
-            raise UpstreamRefused(f"The certificate of '{host}' is not valid: {reason}.") from error
         raise UpstreamError(f"'{host}' could not be reached: {error}.") from error
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
         raise UpstreamError(f"'{host}' broke off: {error}.") from error

@@ -133,6 +133,11 @@ def test_a_failure_names_the_field_the_node_and_the_closest_name(source, message
     assert refusal(source).startswith(message)
 
 
+def test_the_path_of_a_field_begins_below_the_config_when_that_has_no_name():
+    with pytest.raises(ExpressionError, match=r"^rows\.1\.url: 'nobody' is not there"):
+        resolve({"rows": ["a", {"url": "{{ nobody }}"}]}, SCOPE, field="")
+
+
 def test_what_is_missing_can_be_asked_about_and_replaced_however_deep_it_is():
     assert rendered("{{ hook.a.b.c | default('x') }}") == "x"
     assert rendered("{{ nobody.a[0].c | d(hook.body.name) }}") == "Ada"
