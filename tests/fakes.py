@@ -1,12 +1,13 @@
 """Collaborators that a test hands in instead of the real ones."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from pipelit.engine import expressions
-from pipelit.integrations.http import HttpClient
+from pipelit.integrations.http import HttpClient, HttpRequest, HttpResponse
 from pipelit.nodes.base import Input, NodeType, StepNode
 from pipelit.nodes.outcome import Outcome
 from pipelit.nodes.ports import Json
@@ -52,3 +53,16 @@ def run(node_type: NodeType[Any], config: Mapping[str, Json], context: FakeConte
     resolved = expressions.resolve(dict(config), context.values, field="config")
     assert isinstance(resolved, dict)
     return node_type.run(node_type.configure(resolved), context)
+
+
+class FakeHttp(HttpClient):
+    """The way out that leads nowhere: answers every request with the same JSON, and remembers what was asked."""
+
+    def __init__(self, body: Json = None) -> None:
+        super().__init__()
+        self.body = body
+        self.requests: list[HttpRequest] = []
+
+    def send(self, request: HttpRequest, is_cancelled: Callable[[], bool] = lambda: False) -> HttpResponse:
+        self.requests.append(request)
+        return HttpResponse(200, {"content-type": "application/json"}, json.dumps(self.body).encode(), request.url)
