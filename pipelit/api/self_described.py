@@ -8,9 +8,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
+
+from pipelit.nodes.describe import add_stored_fields
 
 # OpenAPI's own vocabulary: nested JSON, which has no narrower type than this.
 JsonSchema = dict[str, Any]
@@ -57,6 +60,10 @@ class Converter(OpenAPIConverter):
 
 
 class Plugin(MarshmallowPlugin):
-    """apispec's plugin with that converter."""
+    """apispec's plugin with that converter, which also knows the fields of stored configurations."""
 
     Converter = Converter
+
+    def init_spec(self, spec: APISpec) -> None:
+        super().init_spec(spec)
+        add_stored_fields(self.converter)

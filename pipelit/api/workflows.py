@@ -15,7 +15,7 @@ from pipelit.api.schemas import workflow as schemas
 from pipelit.api.schemas.node import NodeTypesSchema
 from pipelit.models import Workflow as WorkflowRow
 from pipelit.models import WorkflowCollaborator, WorkflowVersion
-from pipelit.nodes.ports import Json
+from pipelit.nodes.describe import NodeTypeDescription
 from pipelit.services import collaborators, node_types, removal, workflows
 from pipelit.services.paging import Listing
 from pipelit.services.workflows import Summary
@@ -47,7 +47,7 @@ class Workflows(MethodView):
 @blueprint.route("/node-types/")
 class NodeTypes(MethodView):
     @blueprint.response(200, NodeTypesSchema)
-    def get(self) -> Mapping[str, Mapping[str, Json]]:
+    def get(self) -> Mapping[str, NodeTypeDescription]:
         """Every node type that is installed, with the form of its configuration."""
         return node_types.described()
 

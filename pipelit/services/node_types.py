@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from functools import cache
 
 from pipelit.nodes import registry
-from pipelit.nodes.ports import Json
+from pipelit.nodes.describe import NodeTypeDescription, describe
 
 
 @cache
-def described() -> Mapping[str, Mapping[str, Json]]:
-    """The description of every node type by its name. The same for the life of a process."""
-    from pipelit.nodes import describe
-
-    return {name: describe.describe(node_type) for name, node_type in registry.load().items()}
+def described() -> Mapping[str, NodeTypeDescription]:
+    """The description of every node type by its name: the same for the life of a process."""
+    return {name: describe(node_type) for name, node_type in registry.load().items()}

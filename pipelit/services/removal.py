@@ -1,11 +1,12 @@
 """Deleting workflows: hidden, not destroyed, because what they once ran is still of interest."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy.orm import Session
 
 from pipelit import clock
-from pipelit.errors import WorkflowBusy
+from pipelit.errors import WorkflowBusy, WrongState
 from pipelit.extensions import db, transaction
 from pipelit.models import UserProfile, Workflow, WorkflowExecution
 from pipelit.services import executions, preconditions, rights
@@ -22,7 +23,9 @@ def delete(
         workflow = rights.find(slug, by, Access.OWNER)
         precondition(workflow)
         for execution in db.session.scalars(WorkflowExecution.active(workflow)).all():
-            executions.cancel(execution.execution_id, by=by)
+            # One that ended by itself meanwhile is as good as cancelled.
+            with suppress(WrongState):
+                executions.cancel(execution.execution_id, by=by)
     with editing(slug, by, Access.OWNER) as edit:
         precondition(edit.workflow)
         if not is_forced:

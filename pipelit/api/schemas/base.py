@@ -1,5 +1,7 @@
 """What all schemas share."""
 
+from typing import Any
+
 from marshmallow import RAISE
 from marshmallow import Schema as MarshmallowSchema
 
@@ -11,6 +13,13 @@ class Schema(MarshmallowSchema):
 
     class Meta:
         unknown = RAISE
+
+
+class AnswerSchema(Schema):
+    """An answer has all of its fields, always."""
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        field_obj.required = True
 
 
 class ProblemItemSchema(Schema):

@@ -5,7 +5,7 @@ from typing import Any
 from marshmallow import post_load, validate
 
 from pipelit.api.schemas import fields
-from pipelit.api.schemas.base import Schema
+from pipelit.api.schemas.base import AnswerSchema, Schema
 from pipelit.nodes.ports import EdgeLabel
 from pipelit.services.drafts import EdgeDraft
 
@@ -56,10 +56,10 @@ class EdgeDraftSchema(EdgeFields):
         return EdgeDraft(**loaded)
 
 
-class EdgeSchema(EdgeFields):
+class EdgeSchema(AnswerSchema, EdgeFields):
     """An edge as it is stored."""
 
-    id = fields.Id(required=True)
-    source_node_id = fields.String(required=True)
-    target_node_id = fields.String(required=True)
-    updated_at = fields.UtcTime(required=True)
+    id = fields.Id()
+    source_node_id = fields.String()
+    target_node_id = fields.String()
+    updated_at = fields.UtcTime()

@@ -7,7 +7,7 @@ import marshmallow
 from marshmallow import ValidationError, post_load, validate
 
 from pipelit.api.schemas import fields
-from pipelit.api.schemas.base import Schema
+from pipelit.api.schemas.base import AnswerSchema, Schema
 from pipelit.api.self_described import JsonSchema, OneOf, Reference, SelfDescribed
 from pipelit.models import WorkflowNode
 from pipelit.nodes import registry
@@ -68,14 +68,14 @@ class NodeDraftFields(NodeFields):
         return NodeDraft(**loaded)
 
 
-class StoredNodeFields(NodeFields):
+class StoredNodeFields(AnswerSchema, NodeFields):
     """A node as it is stored; secrets in its configuration are masked."""
 
-    id = fields.Id(required=True)
-    node_id = fields.String(required=True)
-    component_type = fields.String(required=True)
-    config = fields.Method("shown_config", required=True)
-    updated_at = fields.UtcTime(required=True)
+    id = fields.Id()
+    node_id = fields.String()
+    component_type = fields.String()
+    config = fields.Method("shown_config")
+    updated_at = fields.UtcTime()
 
     def shown_config(self, node: WorkflowNode) -> dict[str, Any]:
         """The configuration with its secrets masked."""
@@ -100,29 +100,29 @@ class NodeSchema(StoredNodeFields, OneOf):
         return {name: _variant(StoredNodeFields, "Node", known) for name, known in registry.load().items()}
 
 
-class PortSchema(Schema):
+class PortSchema(AnswerSchema):
     """A named place where values enter or leave a node."""
 
-    name = fields.String(required=True)
-    type = fields.String(required=True)
-    description = fields.String(required=True)
-    required = fields.Boolean(required=True)
+    name = fields.String()
+    type = fields.String()
+    description = fields.String()
+    required = fields.Boolean()
 
 
-class NodeTypeSchema(Schema):
+class NodeTypeSchema(AnswerSchema):
     """A node type: what the palette shows, what connects to it, and the form of its configuration."""
 
-    display_name = fields.String(required=True)
-    category = fields.String(required=True)
-    description = fields.String(required=True)
-    icon = fields.String(required=True)
-    color = fields.String(required=True)
-    inputs = fields.List(fields.Nested(PortSchema), required=True)
-    outputs = fields.List(fields.Nested(PortSchema), required=True)
-    sub_inputs = fields.List(fields.String(), required=True)
-    routes = fields.List(fields.String(), required=True)
-    executable = fields.Boolean(required=True)
-    config_schema = fields.Dict(keys=fields.String(), required=True)
+    display_name = fields.String()
+    category = fields.String()
+    description = fields.String()
+    icon = fields.String()
+    color = fields.String()
+    inputs = fields.List(fields.Nested(PortSchema))
+    outputs = fields.List(fields.Nested(PortSchema))
+    sub_inputs = fields.List(fields.String())
+    routes = fields.List(fields.String())
+    executable = fields.Boolean()
+    config_schema = fields.Dict(keys=fields.String())
 
 
 class NodeTypesSchema(Schema, SelfDescribed):

@@ -6,7 +6,7 @@ from marshmallow import ValidationError, validate, validates_schema
 
 from pipelit.api.pagination import PageArguments
 from pipelit.api.schemas import fields
-from pipelit.api.schemas.base import ProblemItemSchema, Schema
+from pipelit.api.schemas.base import AnswerSchema, ProblemItemSchema, Schema
 from pipelit.api.schemas.edge import EdgeSchema
 from pipelit.api.schemas.node import NodeSchema
 from pipelit.services import sizes
@@ -71,19 +71,19 @@ class CopyArguments(Schema):
     slug = fields.String(validate=A_SLUG)
 
 
-class WorkflowSchema(SettingsFields):
+class WorkflowSchema(AnswerSchema, SettingsFields):
     """A workflow without its graph."""
 
-    id = fields.Id(required=True)
-    name = fields.String(required=True)
-    slug = fields.String(required=True)
-    owner = fields.String(required=True, allow_none=True, metadata={"description": "A username."})
-    access = fields.Enum(Access, by_value=True, required=True, metadata={"description": "What you are to it."})
-    node_count = fields.Integer(required=True)
-    edge_count = fields.Integer(required=True)
-    revision = fields.Integer(required=True, metadata={"description": "Grows with every change of the graph."})
-    created_at = fields.UtcTime(required=True)
-    updated_at = fields.UtcTime(required=True)
+    id = fields.Id()
+    name = fields.String()
+    slug = fields.String()
+    owner = fields.String(allow_none=True, metadata={"description": "A username."})
+    access = fields.Enum(Access, by_value=True, metadata={"description": "What you are to it."})
+    node_count = fields.Integer()
+    edge_count = fields.Integer()
+    revision = fields.Integer(metadata={"description": "Grows with every change of the graph."})
+    created_at = fields.UtcTime()
+    updated_at = fields.UtcTime()
 
     def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
         """What a summary does not know is the workflow's own."""
@@ -93,8 +93,8 @@ class WorkflowSchema(SettingsFields):
 class WorkflowDetailSchema(WorkflowSchema):
     """A workflow with its graph."""
 
-    nodes = fields.List(fields.Nested(NodeSchema), required=True)
-    edges = fields.List(fields.Nested(EdgeSchema), required=True)
+    nodes = fields.List(fields.Nested(NodeSchema))
+    edges = fields.List(fields.Nested(EdgeSchema))
 
 
 class WorkflowQuery(PageArguments):
@@ -121,11 +121,11 @@ class SlugsSchema(Schema):
     )
 
 
-class ValidationSchema(Schema):
+class ValidationSchema(AnswerSchema):
     """Whether a workflow can run, and everything that keeps it from doing so."""
 
-    valid = fields.Boolean(required=True)
-    errors = fields.List(fields.Nested(ProblemItemSchema), required=True)
+    valid = fields.Boolean()
+    errors = fields.List(fields.Nested(ProblemItemSchema))
 
 
 class PersonFields(Schema):
@@ -162,25 +162,25 @@ class WithdrawQuery(Schema):
             raise ValidationError("Send either user_id or username.", "username")
 
 
-class CollaboratorSchema(Schema):
+class CollaboratorSchema(AnswerSchema):
     """Somebody a workflow is shared with."""
 
-    user_id = fields.Id(required=True, attribute="user_profile_id")
-    username = fields.String(required=True, attribute="user.username")
-    role = fields.String(required=True)
-    invited_at = fields.UtcTime(required=True)
+    user_id = fields.Id(attribute="user_profile_id")
+    username = fields.String(attribute="user.username")
+    role = fields.String()
+    invited_at = fields.UtcTime()
 
 
-class VersionSchema(Schema):
+class VersionSchema(AnswerSchema):
     """A workflow as it was at one revision."""
 
-    number = fields.Integer(required=True)
-    revision = fields.Integer(required=True)
-    created_at = fields.UtcTime(required=True)
-    created_by_id = fields.Id(required=True, allow_none=True)
+    number = fields.Integer()
+    revision = fields.Integer()
+    created_at = fields.UtcTime()
+    created_by_id = fields.Id(allow_none=True)
 
 
 class VersionDetailSchema(VersionSchema):
     """A version with its graph."""
 
-    graph = fields.Dict(keys=fields.String(), required=True)
+    graph = fields.Dict(keys=fields.String())
