@@ -12,6 +12,7 @@ from pipelit.api import (
     headers,
     health,
     limits,
+    live,
     nodes,
     openapi,
     users,
@@ -38,4 +39,5 @@ def register(app: Flask) -> None:
     openapi.register(app, BLUEPRINTS)
     health.register(app)
     app.register_blueprint(docs.blueprint)
+    live.register(app)
     errors.register(app)

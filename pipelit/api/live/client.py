@@ -179,16 +179,20 @@ class Client:
         if channel not in self._subscriptions and len(self._subscriptions) >= self._limits.subscriptions:
             raise TooManySubscriptions(f"One connection has at most {self._limits.subscriptions} subscriptions.")
         watching.check(channel, self._check_key())
-        last = watching.counted(channel) if after is None else after
+        last = watching.counted(channel)
+        is_behind = last is not None and after is not None
+        last = after if is_behind else last
         self._unsubscribe(channel)
         room = self._hub.enter(channel)
         if not room.open.wait(self._limits.farewell):
             self._hub.leave(channel)
             raise Unavailable("Events cannot be watched right now. Try again in a moment.")
-        subscription = Subscription(channel, self._outbox, self._ws.event.set, last)
+        subscription = Subscription(channel, self._outbox, self._ws.event.set, last=last, is_behind=is_behind)
         self._subscriptions[channel] = subscription
-        self._send({"type": "subscribed", "channel": channel})
+        # The confirmation stands before the first event, and no event comes between the two.
+        self._outbox.put(message_frame({"type": "subscribed", "channel": channel}))
         self._hub.add(channel, subscription)
+        self._outbox.flush()
 
     def _unsubscribe(self, channel: str) -> None:
         subscription = self._subscriptions.pop(channel, None)

@@ -12,14 +12,17 @@ Missed = Callable[[int], Iterable[LiveEvent]]
 
 class Subscription:
     """`last` is the number of the last event that the client has, None on a channel whose events are not counted.
+    `is_behind`: there may be some after it already.
 
     While the subscription is behind, live events are only counted, and the client's handler sends what `missed` has
     instead; it is over when that has reached the newest event counted. Events without a number are lost meanwhile.
     """
 
-    def __init__(self, channel: str, outbox: Outbox, wake: Callable[[], None], last: int | None) -> None:
+    def __init__(
+        self, channel: str, outbox: Outbox, wake: Callable[[], None], *, last: int | None, is_behind: bool
+    ) -> None:
         self.channel = channel
-        self.is_behind = last is not None
+        self.is_behind = is_behind
         self._outbox = outbox
         self._wake = wake
         self._last = last
