@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipelit.launcher.reference import configuration_page, example_environment
+from pipelit.nodes import reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,6 +16,7 @@ def artefacts() -> Mapping[str, str]:
     return {
         ".env.example": example_environment(),
         "docs/configuration.md": configuration_page(),
+        **{f"docs/nodes/{name}": text for name, text in reference.pages().items()},
     }
 
 

@@ -34,8 +34,8 @@ def test_the_built_in_types_are_there() -> None:
 
 
 def test_a_name_that_is_almost_one_is_answered_with_the_one() -> None:
-    with pytest.raises(NotFound, match=r"There is no node type called 'templat'\. Did you mean 'template'\?"):
-        registry.get("templat")
+    with pytest.raises(NotFound, match=r"There is no node type called 'calculator2'\. Did you mean 'calculator'\?"):
+        registry.get("calculator2")
     with pytest.raises(NotFound, match=r"called 'xyzzy'\.$"):
         registry.get("xyzzy")
 
