@@ -69,7 +69,7 @@ class _Bare:
     """Chains of a task that sends the next."""
 
     def __init__(self, stage: Stage) -> None:
-        self.redis: Any = Redis.from_url(stage.settings.redis_url)
+        self.redis: Any = Redis.from_url(stage.settings.redis_url, socket_timeout=None)
 
     def seconds(self, chains: int) -> float:
         began = time.perf_counter()
@@ -87,7 +87,7 @@ class _Ours:
 
     def __init__(self, stage: Stage) -> None:
         self.app = stage.app
-        self.redis: Any = Redis.from_url(stage.settings.redis_url, decode_responses=True)
+        self.redis: Any = Redis.from_url(stage.settings.redis_url, decode_responses=True, socket_timeout=None)
         self.workflow = chain_workflow(NODES)
 
     def seconds(self, chains: int) -> float:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flask import Flask
-from flask_migrate import upgrade
 
-from pipelit.app import create_app
+from pipelit.assembly import assemble
 from pipelit.config import Settings
-from pipelit.launcher import embedded
-from pipelit.launcher.environment import load_settings
+from pipelit.launcher import database, embedded
+from pipelit.launcher.environment import load_settings, prepare_home
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,7 +31,10 @@ class Stage:
     def process(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run a Python module of the project for as long as the block lasts."""
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], env={**os.environ, **self.environment}, cwd=ROOT, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", *command],
+            env={**os.environ, **self.environment},
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
         )
         try:
             yield process
@@ -51,8 +53,9 @@ def stage() -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="pl-bench-") as home, ExitStack() as stack:
         environment = {"PIPELIT_HOME": home, "PIPELIT_LOG_LEVEL": "warning", "PIPELIT_HTTP_ALLOW": "127.0.0.0/8"}
         settings = load_settings({**environment, "PATH": os.environ["PATH"]})
+        prepare_home(settings)
         stack.enter_context(embedded.running(settings))
-        app = create_app(settings)
+        app = assemble(settings)
         with app.app_context():
-            upgrade(directory=str(ROOT / "migrations"))
+            database.upgrade()
             yield Stage(app, settings, environment)

@@ -44,9 +44,7 @@ def problems(nodes: Sequence[WorkflowNode], edges: Sequence[WorkflowEdge]) -> li
     return found
 
 
-def compile_plan(
-    workflow_id: int, nodes: Sequence[WorkflowNode], edges: Sequence[WorkflowEdge], trigger: str
-) -> Plan:
+def compile_plan(workflow_id: int, nodes: Sequence[WorkflowNode], edges: Sequence[WorkflowEdge], trigger: str) -> Plan:
     """The Plan of what `trigger` reaches. Raises `InvalidGraph` with every problem of that part."""
     topology = Topology.of(nodes, edges)
     reached = topology.reachable([NodeId(trigger)])

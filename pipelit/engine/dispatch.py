@@ -5,6 +5,7 @@ last step records `(key, payload)`, so that the very bytes Celery would have sen
 decided on them (docs/decisions/0002).
 """
 
+import base64
 import json
 import os
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
+from celery.utils.saferepr import saferepr
 from kombu.connection import Connection
 from kombu.messaging import Producer
 from kombu.transport import redis as transport
@@ -27,6 +29,10 @@ WAKE_STEP = "pipelit.executions.wake"
 DRAIN_JOURNAL = "pipelit.journal.drain"
 MAINTENANCE = "maintenance"
 
+ARGSREPR_LENGTH = 1024
+EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+"""What Celery's protocol 2 puts behind the arguments: none of the canvas is used here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -36,22 +42,31 @@ class Message:
     payload: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """A recorded message in two halves, cut where its delivery tag stood."""
+class Template:
+    """A recorded message of one task and queue, to be filled in for every other: much cheaper than recording each.
 
-    key: str
-    head: str
-    tail: str
+    What differs between two messages is their ids, their arguments and the delivery tag; the rest is Celery's.
+    """
 
-    @classmethod
-    def of(cls, message: Message) -> "_Template":
-        tag = json.loads(message.payload)["properties"]["delivery_tag"]
-        head, _, tail = message.payload.partition(tag)
-        return cls(message.key, head, tail)
+    def __init__(self, recorded: Message) -> None:
+        self.key = recorded.key
+        self._message = json.loads(recorded.payload)
 
-    def again(self) -> Message:
-        return Message(self.key, f"{self.head}{uuid.uuid4()}{self.tail}")
+    def filled(self, args: list[Any], task_id: str, parent: Any) -> Message:
+        """The message for these arguments, sent by the task `parent` if there is one."""
+        message = self._message
+        request = parent.request if parent else None
+        headers = {
+            **message["headers"],
+            "id": task_id,
+            "root_id": (request.root_id or request.id) if request else task_id,
+            "parent_id": request.id if request else None,
+            "argsrepr": saferepr(args, ARGSREPR_LENGTH),
+        }
+        properties = {**message["properties"], "correlation_id": task_id, "delivery_tag": str(uuid.uuid4())}
+        body = base64.b64encode(json.dumps([args, {}, EMBED]).encode()).decode()
+        filled = {**message, "body": body, "headers": headers, "properties": properties}
+        return Message(self.key, json.dumps(filled))
 
 
 class RecordingChannel(transport.Channel):
@@ -80,10 +95,31 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._pid = 0
-        self._drains: dict[bool, _Template] = {}
+        self._templates: dict[tuple[str, str], Template] = {}
 
     def message(self, name: str, args: list[Any], *, task_id: str, queue: str, countdown: float = 0.0) -> Message:
         """The message that `send_task` with these arguments would put on the queue; `countdown` in seconds."""
+        if countdown:
+            return self._record(name, args, task_id, queue, countdown)
+        template = self._templates.get((name, queue))
+        if template is None:
+            template = self._templates[name, queue] = Template(self._record(name, args, task_id, queue))
+        return template.filled(args, task_id, self.celery.current_worker_task)
+
+    def step(self, task: TaskId, *, meta: Meta, due_ms: int, lane: str, delay: float = 0.0) -> Message:
+        """The message that runs one attempt of a step; `due_ms` is when it may start, for the time accounting."""
+        args = [task.execution_id, str(task.step), task.attempt, due_ms, list(meta)]
+        return self.message(RUN_STEP, args, task_id=str(task), queue=lane, countdown=delay)
+
+    def wake(self, task: TaskId, *, delay: float) -> Message:
+        """The message that resumes a step which waits for a time."""
+        return self.message(WAKE_STEP, [str(task)], task_id=f"wake:{task}", queue=MAINTENANCE, countdown=delay)
+
+    def drain(self, *, is_urgent: bool) -> Message:
+        """The message that has the journal written to SQL, now or after lingering for more to come."""
+        return self.message(DRAIN_JOURNAL, [is_urgent], task_id="journal-drain", queue=MAINTENANCE)
+
+    def _record(self, name: str, args: list[Any], task_id: str, queue: str, countdown: float = 0.0) -> Message:
         with self._lock:
             producer = self._connected()
             self.celery.send_task(
@@ -97,27 +133,6 @@ class Dispatcher:
             )
             message: Message = producer.channel.recorded.pop()
             return message
-
-    def step(self, task: TaskId, *, meta: Meta, due_ms: int, lane: str, delay: float = 0.0) -> Message:
-        """The message that runs one attempt of a step; `due_ms` is when it may start, for the time accounting."""
-        args = [task.execution_id, str(task.step), task.attempt, due_ms, list(meta)]
-        return self.message(RUN_STEP, args, task_id=str(task), queue=lane, countdown=delay)
-
-    def wake(self, task: TaskId, *, delay: float) -> Message:
-        """The message that resumes a step which waits for a time."""
-        return self.message(WAKE_STEP, [str(task)], task_id=f"wake:{task}", queue=MAINTENANCE, countdown=delay)
-
-    def drain(self, *, is_urgent: bool) -> Message:
-        """The message that has the journal written to SQL, now or after lingering for more to come.
-
-        Nearly every transition carries one and few are sent, so it is recorded once and given a new delivery tag, the
-        one field that must differ between two messages.
-        """
-        template = self._drains.get(is_urgent)
-        if template is None:
-            message = self.message(DRAIN_JOURNAL, [is_urgent], task_id="journal-drain", queue=MAINTENANCE)
-            template = self._drains[is_urgent] = _Template.of(message)
-        return template.again()
 
     def _connected(self) -> Producer:
         """The producer of this process: one that was inherited through a fork would share its connection."""

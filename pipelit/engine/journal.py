@@ -217,7 +217,9 @@ def _update(session: Session, entry: Entry, from_status: str, **columns: Any) ->
 
 
 def _events(store: Store, entry: Entry) -> bytes:
-    kept = [{"seq": event.seq, **json.loads(event.body)} for event in broadcast.missed(store.redis, entry.execution_id, 0)]
+    kept = [
+        {"seq": event.seq, **json.loads(event.body)} for event in broadcast.missed(store.redis, entry.execution_id, 0)
+    ]
     return zlib.compress(json.dumps(kept, separators=(",", ":")).encode())
 
 
@@ -231,5 +233,3 @@ def _text(value: Json) -> str | None:
     if value is None:
         return None
     return str(value).replace("\0", "").encode("utf-8", "replace").decode()[:TEXT_LIMIT]
-
-

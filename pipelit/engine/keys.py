@@ -50,6 +50,10 @@ def report_field(step: StepId) -> str:
     return f"report:{step}"
 
 
+def postponed_field(step: StepId) -> str:
+    return f"postponed:{step}"
+
+
 def claim_field(step: StepId) -> str:
     return f"claim:{step}"
 

@@ -12,7 +12,7 @@ from pipelit import clock
 from pipelit.engine.coordinator import Coordinator, Start
 from pipelit.engine.core.events import StepResumed, TimedOut
 from pipelit.engine.core.state import StepId, StepStatus
-from pipelit.engine.keys import DEADLINES, TaskId, report_field
+from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, postponed_field, report_field
 from pipelit.engine.narrator import Report
 from pipelit.engine.transition import UNCLAIMED_MS
 from pipelit.engine.worker import Worker
@@ -97,7 +97,10 @@ class Recovery:
         return claim is not None and claim.startswith(f"{task.attempt} ")
 
     def _send_again(self, task: TaskId, at_ms: int) -> None:
-        """Send the message of a step that nobody claimed, unless it may simply still stand in its queue."""
+        """Send the message of a step that nobody claimed: one whose delay is over, or whose message seems to be lost.
+
+        While its queue is not empty, the message may simply still stand there.
+        """
         loaded = self.coordinator.store.load(task.execution_id)
         if loaded is None:
             return
@@ -106,8 +109,10 @@ class Recovery:
         node_type = registry.get(node.type)
         lane = node_type.lane if isinstance(node_type, StepNode) else "default"
         self.redis.zadd(DEADLINES, {str(task): at_ms + UNCLAIMED_MS}, xx=True)
-        if self.redis.llen(lane) == 0:
-            log.warning("sent_again", task=str(task))
+        data = ExecutionKeys.of(task.execution_id).data
+        was_postponed = bool(self.redis.hdel(data, postponed_field(task.step)))
+        if was_postponed or self.redis.llen(lane) == 0:
+            log.info("sent_late" if was_postponed else "sent_again", task=str(task))
             message = self.coordinator.tools.dispatcher.step(task, meta=meta, due_ms=at_ms, lane=lane)
             self.redis.lpush(message.key, message.payload)
 

@@ -10,7 +10,6 @@ from redis import Redis
 
 from pipelit.engine import broadcast
 from pipelit.engine.core import codec
-from pipelit.engine.core.graph import NodeId
 from pipelit.engine.core.state import ExecutionStatus, State, StepId
 from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field
 
@@ -188,5 +187,3 @@ class Store:
 def _running(steps: Mapping[str, str]) -> State:
     known = {StepId.parse(step): codec.decode_step(text) for step, text in steps.items()}
     return State(ExecutionStatus.RUNNING, known)
-
-

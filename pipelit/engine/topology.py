@@ -105,7 +105,9 @@ class Topology:
             circle = {node for node in self.reachable([start]) & rest if start in self.reachable(self.successors[node])}
             if circle and start in self.reachable(self.successors[start]):
                 names = ", ".join(sorted(circle))
-                yield Problem("cycle", f"These nodes lead back to themselves: {names}. Use a loop to repeat steps.", start)
+                yield Problem(
+                    "cycle", f"These nodes lead back to themselves: {names}. Use a loop to repeat steps.", start
+                )
                 rest -= circle
             rest.discard(start)
 
@@ -115,7 +117,9 @@ class Topology:
             source, target = NodeId(edge.source_node_id), NodeId(edge.target_node_id)
             inside, outside = self.loops_around[source], self.loops_around[target]
             if edge.edge_label == EdgeLabel.DATA and inside != outside:
-                message = f"The edge from {source} to {target} crosses the border of a loop; leave it by a loop_return edge."
+                message = (
+                    f"The edge from {source} to {target} crosses the border of a loop; leave it by a loop_return edge."
+                )
                 yield Problem("edge_crosses_loop", message, source, edge.id)
             if edge.edge_label == EdgeLabel.LOOP_RETURN and (not inside or inside[-1] != target):
                 message = f"The loop_return edge from {source} does not start in the body of {target}."

@@ -7,7 +7,17 @@ from typing import assert_never
 
 from pipelit.engine import values
 from pipelit.engine.core import codec
-from pipelit.engine.core.commands import CollectResult, Command, Finish, FinishLoop, HoldStep, RunStep, UseDefault
+from pipelit.engine.core.commands import (
+    CollectResult,
+    Command,
+    Finish,
+    FinishLoop,
+    GiveUpLoop,
+    HoldStep,
+    RunStep,
+    SkipStep,
+    UseDefault,
+)
 from pipelit.engine.core.events import (
     Event,
     Failure,
@@ -22,7 +32,16 @@ from pipelit.engine.core.events import (
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import HELD, ExecutionStatus, State, StepId, StepStatus, takes
 from pipelit.engine.dispatch import Dispatcher
-from pipelit.engine.keys import TaskId, claim_field, item_field, output_field, report_field, result_field, total_field
+from pipelit.engine.keys import (
+    TaskId,
+    claim_field,
+    item_field,
+    output_field,
+    postponed_field,
+    report_field,
+    result_field,
+    total_field,
+)
 from pipelit.engine.narrator import Narrator, Report
 from pipelit.engine.store import Meta, Store, Transaction
 from pipelit.nodes import registry
@@ -31,8 +50,11 @@ from pipelit.nodes.base import StepNode
 UNCLAIMED_MS = 30_000
 """How long a sent step may stay unclaimed before somebody asks whether its message is still there."""
 
-WAKE_WITHIN_MS = 30_000
-"""Waits up to this long also get a message of their own; longer ones are found by the sweep of deadlines alone."""
+WITHIN_MS = 30_000
+"""What is due within this time gets a countdown message; what is due later is found by the sweep of deadlines alone."""
+
+LONGEST_DELAY = 86_400.0
+"""Seconds; the other side may ask for more patience than that, and does not get it."""
 
 LOST = Failure("worker_lost", "The worker died while it ran this attempt.")
 
@@ -75,9 +97,6 @@ class Transition:
         """The transaction that makes `after` of `before`, and carries out what was commanded."""
         self.before, self.after = before, after
         self._tell_event(event, report)
-        for step, known in after.steps.items():
-            if known.status is StepStatus.SKIPPED and step not in before.steps:
-                self.tell.skipped(step)
         for command in commands:
             self._carry_out(command)
         self._write_steps()
@@ -150,7 +169,7 @@ class Transition:
         task = TaskId(self.write.execution_id, step, attempt)
         self.write.watch(str(task), report.wake_ms)
         delay = max(0, report.wake_ms - self.at)
-        if delay <= WAKE_WITHIN_MS:
+        if delay <= WITHIN_MS:
             message = self.tools.dispatcher.wake(task, delay=delay / 1000)
             self.write.call("LPUSH", message.key, message.payload)
 
@@ -172,6 +191,8 @@ class Transition:
                 self.tell.held(step, "after" if is_after else "before")
                 if not is_after:
                     self.tell.step(step, "waiting")
+            case SkipStep(step):
+                self.tell.skipped(step)
             case UseDefault(step):
                 outputs = values.encode_outputs({"output": self.plan.nodes[step.node].policy.default})
                 self._put_outputs(step, outputs)
@@ -180,19 +201,26 @@ class Transition:
                 self._collect(command)
             case FinishLoop(loop, total):
                 self._finish_loop(loop, total)
+            case GiveUpLoop():
+                self._give_up_loop(command)
             case Finish():
                 self._finish(command)
             case _:
                 assert_never(command)
 
     def _run(self, command: RunStep) -> None:
-        spread = command.delay * command.jitter
+        spread = min(command.delay, LONGEST_DELAY) * command.jitter
         # Not for secrets: retries are only kept from falling into step with one another.
-        delay = max(0.0, command.delay + random.uniform(-spread, spread))  # noqa: S311
+        wanted = min(command.delay, LONGEST_DELAY)
+        delay = max(0.0, wanted + random.uniform(-spread, spread))  # noqa: S311
         due = self.at + round(delay * 1000)
         task = TaskId(self.write.execution_id, command.step, command.attempt)
         node_type = registry.get(self.plan.nodes[command.step.node].type)
         lane = node_type.lane if isinstance(node_type, StepNode) else "default"
+        if delay * 1000 > WITHIN_MS:
+            self.write.call("HSET", self.write.keys.data, postponed_field(command.step), command.attempt)
+            self.write.watch(str(task), due)
+            return
         message = self.tools.dispatcher.step(task, meta=self.meta, due_ms=due, lane=lane, delay=delay)
         self.write.call("LPUSH", message.key, message.payload)
         self.write.watch(str(task), due + UNCLAIMED_MS)
@@ -214,15 +242,20 @@ class Transition:
         keys = self.write.keys
         fields = [result_field(loop, index) for index in range(total)]
         stored = self.tools.store.values(self.write.execution_id, [report_field(loop), *fields])
-        results = (
-            self.results.get((loop, index)) or stored[field] or "null" for index, field in enumerate(fields)
-        )
+        results = (self.results.get((loop, index)) or stored[field] or "null" for index, field in enumerate(fields))
         outputs = f'{{"results":[{",".join(results)}]}}'
         self.write.delete_fields(keys.data, [*fields, total_field(loop), report_field(loop)])
         report = Report.read(stored[report_field(loop)])
         known = self.after.steps.get(loop) or self.before.steps[loop]
         ended = Report(report.input, outputs, queued_ms=report.queued_ms, started_ms=report.started_ms)
         self._succeeded(loop, known.attempt, None, ended)
+
+    def _give_up_loop(self, command: GiveUpLoop) -> None:
+        loop, data = command.loop, self.write.keys.data
+        report = Report.read(self.tools.store.values(self.write.execution_id, [report_field(loop)])[report_field(loop)])
+        self._failed(loop, command.attempt, command.failure, report)
+        names = (name(loop, index) for index in range(command.total) for name in (item_field, result_field))
+        self.write.delete_fields(data, [report_field(loop), total_field(loop), *names])
 
     def _finish(self, command: Finish) -> None:
         output = self._final_output() if command.status is ExecutionStatus.COMPLETED else None

@@ -238,7 +238,9 @@ class _Step:
         for edge in self.plan.incoming[step.node]:
             if edge.on is On.BODY:
                 item = self.scope[LOOP]
-                found.append(Input(edge.source, item["item"] if isinstance(item, dict) else None, "item", edge.target_port))
+                found.append(
+                    Input(edge.source, item["item"] if isinstance(item, dict) else None, "item", edge.target_port)
+                )
                 continue
             source = StepId(edge.source, step.scope)
             known = state.steps.get(source)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from celery.app.trace import build_tracer
 from redis import Redis
 
 from pipelit.engine.core.state import StepId
@@ -40,6 +41,32 @@ def test_a_recorded_message_is_the_one_that_celery_sends(hand: Hand, countdown: 
     plain = sent_by_celery(hand.redis, countdown=countdown or None)
     assert message.key == "default"
     assert without_differences(json.loads(message.payload)) == without_differences(plain)
+
+
+def test_a_message_that_was_filled_in_is_the_one_that_celery_sends(hand: Hand) -> None:
+    dispatcher = Dispatcher(celery)
+    dispatcher.message("pipelit.run_step", ["other", "step"], task_id="other", queue="default")
+
+    message = dispatcher.message("pipelit.run_step", ARGS, task_id="t", queue="default")
+
+    assert without_differences(json.loads(message.payload)) == without_differences(sent_by_celery(hand.redis))
+
+
+def test_a_message_sent_by_a_task_names_its_parent_as_celery_does(hand: Hand) -> None:
+    dispatcher = Dispatcher(celery)
+
+    @celery.task(name="tests.parent", bind=True)
+    def parent(_self: Any) -> tuple[str, str]:
+        celery.current_worker_task.request.called_directly = False
+        plain = sent_by_celery(hand.redis)
+        message = dispatcher.message("pipelit.run_step", ARGS, task_id="t", queue="default")
+        return json.dumps(without_differences(plain)), json.dumps(without_differences(json.loads(message.payload)))
+
+    tracer = build_tracer("tests.parent", parent, app=celery)
+    plain, ours = tracer("p", [], {}, {"id": "p", "root_id": "r"}).retval
+
+    assert json.loads(ours) == json.loads(plain)
+    assert json.loads(ours)["headers"]["parent_id"] == "p"
 
 
 def test_recording_sends_nothing(hand: Hand) -> None:

@@ -52,9 +52,7 @@ def test_a_chain_runs_step_by_step_and_leaves_its_logs(hand: Hand) -> None:
 
 
 def test_celery_sees_the_deterministic_id_of_each_attempt(hand: Hand) -> None:
-    workflow = build(
-        {"start": ("trigger_manual", {}), "greet": ("template", {"template": "hi"})}, "start -> greet"
-    )
+    workflow = build({"start": ("trigger_manual", {}), "greet": ("template", {"template": "hi"})}, "start -> greet")
 
     row = executions.start(workflow.slug, by=admin())
 
@@ -84,9 +82,7 @@ def test_only_the_taken_branch_runs_and_the_join_gets_its_value(hand: Hand) -> N
 
 
 def test_events_are_numbered_without_gaps_live_and_after_the_end(hand: Hand) -> None:
-    workflow = build(
-        {"start": ("trigger_manual", {}), "greet": ("template", {"template": "hi"})}, "start -> greet"
-    )
+    workflow = build({"start": ("trigger_manual", {}), "greet": ("template", {"template": "hi"})}, "start -> greet")
     row = executions.start(workflow.slug, by=admin())
     live = execution_events.after(row.execution_id, 0)
     hand.run_all()

@@ -89,7 +89,7 @@ class Product:
 
     def processes(self) -> dict[int, str]:
         """Every process that was told of this home, wherever it is by now, and its command line."""
-        return {pid: command for pid, command in _told(f"PIPELIT_HOME={self.home}") if pid != os.getpid()}
+        return dict(_concerned(self.home))
 
     def pid_of(self, *words: str) -> int:
         """The oldest process whose command line has these words."""
@@ -153,11 +153,14 @@ def _parsed(body: bytes) -> Any:
         return body.decode(errors="replace")
 
 
-def _told(variable: str) -> Iterator[tuple[int, str]]:
+def _concerned(home: Path) -> Iterator[tuple[int, str]]:
+    """Processes that were told of a home, or name it (the server's title replaces its environment)."""
+    told, named = f"PIPELIT_HOME={home}".encode(), f"{home}/".encode()
     for folder in Path("/proc").iterdir():
         try:
-            if folder.name.isdigit() and variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            command = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
+            if command and (named in command or told in (folder / "environ").read_bytes().split(b"\0")):
+                yield int(folder.name), command.replace(b"\0", b" ").decode()
         except OSError:
             # It has ended meanwhile, or belongs to somebody else.
             continue

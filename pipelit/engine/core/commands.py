@@ -25,6 +25,13 @@ class HoldStep:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipStep:
+    """Nothing leads to the step, so it does not run; the state may already have forgotten it with its iteration."""
+
+    step: StepId
+
+
+@dataclass(frozen=True, slots=True)
 class UseDefault:
     """The step failed for good, and its policy's default value stands in for its output."""
 
@@ -50,6 +57,16 @@ class FinishLoop:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUpLoop:
+    """An iteration failed and the loop cannot do without it: of its `total` items nothing is of interest any more."""
+
+    loop: StepId
+    attempt: int
+    total: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The execution is over; `step` is where it failed, if it did."""
 
@@ -58,4 +75,4 @@ class Finish:
     failure: Failure | None = None
 
 
-Command = RunStep | HoldStep | UseDefault | CollectResult | FinishLoop | Finish
+Command = RunStep | HoldStep | SkipStep | UseDefault | CollectResult | FinishLoop | GiveUpLoop | Finish

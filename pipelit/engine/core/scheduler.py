@@ -4,7 +4,17 @@ from collections import deque
 from collections.abc import Iterable
 from typing import assert_never
 
-from pipelit.engine.core.commands import CollectResult, Command, Finish, FinishLoop, HoldStep, RunStep, UseDefault
+from pipelit.engine.core.commands import (
+    CollectResult,
+    Command,
+    Finish,
+    FinishLoop,
+    GiveUpLoop,
+    HoldStep,
+    RunStep,
+    SkipStep,
+    UseDefault,
+)
 from pipelit.engine.core.events import (
     Cancelled,
     Event,
@@ -129,6 +139,7 @@ class _Transition:
         if any(verdicts) and (self.plan.nodes[step.node].join is Join.ANY or not is_open):
             self._ready(step)
         elif not is_open:
+            self.commands.append(SkipStep(step))
             self._settle(step, StepState(StepStatus.SKIPPED))
 
     def _verdict(self, edge: Edge, scope: Scope) -> bool | None:
@@ -214,6 +225,7 @@ class _Transition:
                 known = self.steps[owner]
                 for open_index in _progress(known).open:
                     self._drop((*owner.scope, (loop, open_index)))
+                self.commands.append(GiveUpLoop(owner, known.attempt, _progress(known).total, failure))
                 self._give_up(owner, known, failure, cause)
             case unknown:
                 assert_never(unknown)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipelit.engine.core.commands import CollectResult, Command, Finish, RunStep
+from pipelit.engine.core.commands import CollectResult, Command, Finish, GiveUpLoop, RunStep, SkipStep
 from pipelit.engine.core.events import Event, Failure, Started, StepFailed, StepIterating, StepLost, StepSucceeded
 from pipelit.engine.core.graph import FailurePolicy, OnError, Plan, Retry
 from pipelit.engine.core.scheduler import advance
@@ -17,14 +17,24 @@ CONTINUE = FailurePolicy(on_error=OnError.CONTINUE)
 
 @dataclass(slots=True)
 class Story:
-    """An execution told event by event; every method answers with the commands that follow from its event."""
+    """An execution told event by event; every method answers with the commands that follow from its event.
+
+    What is only to be told, and changes nothing else, is left out of the answer and added to `news`.
+    """
 
     plan: Plan
     state: State = field(default_factory=State)
+    news: list[SkipStep | GiveUpLoop] = field(default_factory=list)
 
     def tell(self, event: Event) -> list[Command]:
         self.state, commands = advance(self.plan, self.state, event)
-        return list(commands)
+        self.news += [command for command in commands if isinstance(command, SkipStep | GiveUpLoop)]
+        return [command for command in commands if not isinstance(command, SkipStep | GiveUpLoop)]
+
+    @property
+    def skipped(self) -> list[str]:
+        """Steps that were said to be skipped."""
+        return [str(command.step) for command in self.news if isinstance(command, SkipStep)]
 
     def start(self) -> list[Command]:
         return self.tell(Started())

@@ -1,6 +1,6 @@
 """What follows in loops: one story for each thing that can happen to their iterations."""
 
-from pipelit.engine.core.commands import Finish, FinishLoop, HoldStep, UseDefault
+from pipelit.engine.core.commands import Finish, FinishLoop, GiveUpLoop, HoldStep, UseDefault
 from pipelit.engine.core.events import StepReleased, StepSucceeded
 from pipelit.engine.core.graph import Join, OnError, OnItemError
 from pipelit.engine.core.state import ExecutionStatus, StepId
@@ -132,3 +132,25 @@ def test_a_loop_is_held_like_any_other_step() -> None:
 
     assert story.succeed("a@L:0") == [collect("L", 0, "a@L:0"), FinishLoop(loop, 1), HoldStep(loop, is_after=True)]
     assert story.tell(StepReleased(loop, is_after=True)) == [run("b")]
+
+
+def test_a_step_that_is_skipped_in_the_last_moment_of_its_iteration_is_told_all_the_same() -> None:
+    story = started("start -> L{ a; a.other -> b }")
+    story.iterate("L", 1)
+
+    story.succeed("a@L:0", "none")
+
+    assert story.skipped == ["b@L:0"]
+
+
+def test_a_loop_that_is_given_up_is_told_with_the_reason() -> None:
+    story = started("start -> L{ M{ a } }")
+    story.iterate("L", 1)
+    story.iterate("M@L:0", 3)
+
+    story.fail("a@L:0/M:0")
+
+    assert [(str(news.loop), news.total, news.failure) for news in story.news if isinstance(news, GiveUpLoop)] == [
+        ("M@L:0", 3, BROKEN),
+        ("L", 1, BROKEN),
+    ]
