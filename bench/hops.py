@@ -1,5 +1,6 @@
 """What a hop from node to node costs, against a hop of a bare Celery chain: same broker, same pool, same settings."""
 
+import itertools
 import statistics
 import time
 import uuid
@@ -112,8 +113,8 @@ def chain_workflow(nodes: int) -> Workflow:
     """A manual trigger and `nodes` template nodes in a row."""
     names = ["start", *(f"n{index}" for index in range(1, nodes + 1))]
     drafts = [NodeDraft("trigger_manual", "start")]
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in itertools.pairwise(names):
         source = "trigger.text" if before == "start" else f"{before}.output"
         drafts.append(NodeDraft("template", name, config={"template": f"{{{{ {source} }}}}."}))
-    edges = [EdgeDraft(source, target) for source, target in zip(names, names[1:], strict=False)]
+    edges = [EdgeDraft(source, target) for source, target in itertools.pairwise(names)]
     return workflows.import_(GraphDraft(drafts, edges, {"name": f"Chain of {nodes}"}), by=None)
