@@ -67,6 +67,7 @@ def serving(answer: Answer = plain, *, tls: ssl.SSLContext | None = None, host: 
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def handle_one_request(self) -> None:
             self.raw_requestline = self.rfile.readline(65_537)
