@@ -209,7 +209,7 @@ class NodeType(ABC, Generic[C]):
     def check(self, values: Mapping[str, Json]) -> dict[str, Json]:
         """The config as it may be stored. Raises `Invalid` with the path of every field that is wrong."""
         try:
-            self.schema().load(values)
+            _stored_schema(self.schema).load(values)
         except ValidationError as error:
             raise Invalid(
                 f"The configuration of {self.title} is not valid.", messages_by_path(error, "config")
@@ -296,6 +296,11 @@ class ProviderNode(NodeType[C]):
 def schema_name(node_type: str) -> str:
     """The name of a node type's config schema: `trigger_webhook` → `TriggerWebhookConfig`."""
     return "".join(part.capitalize() for part in node_type.split("_")) + "Config"
+
+
+@cache
+def _stored_schema(schema: type[Schema]) -> Schema:
+    return schema()
 
 
 @cache
