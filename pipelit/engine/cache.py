@@ -53,9 +53,9 @@ class Compiled:
 
 
 class Plans:
-    """Finds plans, the fastest place first. A plan never changes, so nothing is ever invalidated: a new graph has a new hash.
+    """Finds plans, the fastest place first.
 
-    `compiled` is by workflow id, revision and trigger.
+    A plan never changes, so nothing is ever invalidated: a new graph has a new hash. `compiled` is by workflow id, revision and trigger.
     """
 
     def __init__(self, redis: Redis) -> None:

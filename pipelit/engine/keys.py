@@ -6,7 +6,7 @@ from pipelit.engine.core.state import StepId, parse_scope, scope_text
 
 JOURNAL = "pipelit:journal"
 DEADLINES = "pipelit:deadlines"
-"""A sorted set: when (ms) somebody should look at a step or an execution, because nothing was heard of it until then."""
+"""A sorted set: when (ms) to look at a step or an execution, because nothing was heard of it until then."""
 WORKERS = "pipelit:workers"
 RECORDED = "recorded:"
 """Channel prefix: the journal says here that an execution's final row is committed."""

@@ -23,7 +23,7 @@ END_EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an attempt leaves beside its event. `input` and `outputs` are JSON texts, `started_ms` is since the epoch."""
+    """What an attempt leaves beside its event; `input` and `outputs` are JSON texts, `started_ms` is an epoch."""
 
     input: str | None = None
     outputs: str | None = None

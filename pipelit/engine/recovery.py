@@ -1,4 +1,4 @@
-"""Looks after what nothing was heard of: expired leases, lost messages, waits that are over, starts that did not happen."""
+"""Looks after what nothing was heard of: expired leases, lost messages, waits that are over, starts not made."""
 
 from dataclasses import dataclass
 from datetime import timedelta
