@@ -9,7 +9,7 @@ import celeryconfig
 from pipelit import telemetry
 from pipelit.launcher import checks, workers
 from pipelit.launcher.environment import load_settings
-from pipelit.launcher.guard import end_with_supervisor
+from pipelit.launcher.guard import end_with_supervisor, kill_when_orphaned
 
 
 @click.command()
@@ -19,7 +19,9 @@ from pipelit.launcher.guard import end_with_supervisor
 def worker(lane: str) -> None:
     """Start one worker: for the steps of workflows, for the rest of the system, or for everything."""
     settings = load_settings()
-    if not end_with_supervisor(os.environ):
+    if end_with_supervisor(os.environ):
+        kill_when_orphaned(celeryconfig.worker_soft_shutdown_timeout + 5)
+    else:
         checks.redis_is_usable(settings)
     telemetry.configure(settings)
     sys.exit(workers.run(settings, celeryconfig.lane(lane)))

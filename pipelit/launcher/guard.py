@@ -7,6 +7,8 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import MutableMapping
 
 PARENT = "PIPELIT_SUPERVISOR"
@@ -27,6 +29,23 @@ def end_with_supervisor(environ: MutableMapping[str, str]) -> bool:
             # It died before the wish was known.
             sys.exit(1)
     return True
+
+
+def kill_when_orphaned(patience: float) -> None:
+    """Watch the parent from now on; `patience` seconds after it has died, this process is killed if it is still there.
+
+    For programs that may hang in their own shutdown: a worker waits for a broker that the supervisor took along.
+    """
+    threading.Thread(target=_watch, args=(os.getppid(), patience), name="orphan", daemon=True).start()
+
+
+def _watch(parent: int, patience: float) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    if sys.platform != "linux":
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

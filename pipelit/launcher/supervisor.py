@@ -66,7 +66,9 @@ def become(settings: Settings, lock: int) -> NoReturn:
     """Turn this process into the supervisor: same pid, same terminal, the lock still held, none of our memory."""
     file = settings.home / "run" / "supervisor.conf"
     file.write_text(configuration(settings, pid=os.getpid()), encoding="utf-8")
-    os.dup2(lock, LOCK_DESCRIPTOR, inheritable=True)
+    if lock != LOCK_DESCRIPTOR:
+        os.dup2(lock, LOCK_DESCRIPTOR)
+    os.set_inheritable(LOCK_DESCRIPTOR, True)
     os.execv(sys.executable, [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(file)])
 
 
