@@ -43,7 +43,7 @@ class Pattern:
     program: list[Chars | Assertion | Split]
     _reached: dict[tuple[Threads, Place], Threads] = field(default_factory=dict)
     _stepped: dict[tuple[Threads, str], Threads] = field(default_factory=dict)
-    _remembered: int = 0
+    remembered: int = 0
 
     def is_in(self, text: str) -> bool:
         """Whether the pattern matches anywhere in the text."""
@@ -89,11 +89,11 @@ class Pattern:
         return self._remember(self._stepped, (reached, character), frozenset(following))
 
     def _remember(self, known: dict[Key, Threads], key: Key, threads: Threads) -> Threads:
-        self._remembered += len(threads)
-        if self._remembered > MAX_REMEMBERED:
+        if self.remembered + len(threads) > MAX_REMEMBERED:
             self._reached.clear()
             self._stepped.clear()
-            self._remembered = 0
+            self.remembered = 0
+        self.remembered += len(threads)
         known[key] = threads
         return threads
 

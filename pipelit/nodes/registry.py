@@ -4,7 +4,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
 from types import MappingProxyType, ModuleType
@@ -25,16 +25,21 @@ class DuplicateNodeType(Exception):
 @lru_cache(maxsize=1)
 def load() -> Mapping[str, NodeType[Any]]:
     """Every node type by its `type`, each with its ORM class mapped. Must be called before the first query."""
-    found: dict[str, NodeType[Any]] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        for node_type in types_in(entry.load()):
-            if node_type.type in found:
-                raise DuplicateNodeType(
-                    f"{node_type.type} is stated by {found[node_type.type].__class__} and {node_type}"
-                )
-            found[node_type.type] = node_type()
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    found = collect(entry.load() for entry in entries)
     for name in found:
         map_config(name)
+    return found
+
+
+def collect(modules: Iterable[ModuleType]) -> Mapping[str, NodeType[Any]]:
+    """The node types that modules and packages define. Raises `DuplicateNodeType` where two have one name."""
+    found: dict[str, NodeType[Any]] = {}
+    for module in modules:
+        for node_type in types_in(module):
+            known = found.setdefault(node_type.type, node_type())
+            if not isinstance(known, node_type):
+                raise DuplicateNodeType(f"{node_type.type} is stated by {type(known)} and {node_type}")
     return MappingProxyType(dict(sorted(found.items())))
 
 

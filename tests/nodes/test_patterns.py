@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelit.nodes.pattern_syntax import PatternError
-from pipelit.nodes.patterns import MAX_TEXT, compiled
+from pipelit.nodes.patterns import MAX_REMEMBERED, MAX_TEXT, compiled
 
 ATOMS = [
     "a",
@@ -99,6 +99,15 @@ def test_a_pattern_that_cannot_be_used_says_why(pattern: str, reason: str) -> No
 )
 def test_the_usual_signs_mean_the_usual(pattern: str, text: str, is_in: bool) -> None:
     assert compiled(pattern).is_in(text) is is_in
+
+
+def test_a_pattern_forgets_before_its_memory_grows() -> None:
+    pattern = compiled("[ab]{100}c")
+
+    for seed in range(40):
+        assert not pattern.is_in("".join("ab"[(seed * index) % 7 % 2] for index in range(2_000)))
+
+    assert pattern.remembered <= MAX_REMEMBERED
 
 
 def test_only_the_beginning_of_a_long_text_is_searched() -> None:

@@ -54,6 +54,18 @@ def test_a_module_adds_only_what_it_defines_itself() -> None:
     assert list(registry.types_in(module)) == [visitor]
 
 
+def test_two_types_of_one_name_are_refused() -> None:
+    visitor, guest = types.ModuleType("visitor"), types.ModuleType("guest")
+    for module in (visitor, guest):
+        module.Visitor = type("Visitor", (Template,), {"type": "visitor", "__module__": module.__name__})  # type: ignore[attr-defined]
+
+    with pytest.raises(
+        registry.DuplicateNodeType, match=r"visitor is stated by .*visitor.Visitor.* and .*guest.Visitor"
+    ):
+        registry.collect([visitor, guest])
+    assert list(registry.collect([visitor])) == ["visitor"]
+
+
 def test_an_edge_without_a_port_carries_the_main_value() -> None:
     assert Template().value({"output": 1}) == 1
     assert registry.get("calculator").value({"result": 2}) == 2

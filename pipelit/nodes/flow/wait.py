@@ -6,7 +6,6 @@ from typing import Any
 
 from marshmallow import fields, validate
 
-from pipelit.errors import ConfigError
 from pipelit.nodes.base import StepConfig, StepContext, StepNode
 from pipelit.nodes.inputs import passed_on
 from pipelit.nodes.outcome import Completed, External, Outcome, Suspended, Timer
@@ -79,9 +78,4 @@ class Wait(StepNode[WaitConfig]):
 def _end(config: WaitConfig, now: datetime) -> datetime | None:
     if config.seconds is not None:
         return now + timedelta(seconds=config.seconds)
-    if config.until is None:
-        return None
-    until = as_time(config.until)
-    if until is None:
-        raise ConfigError(f"until: {described(config.until)} is not a time. Write it like 2030-01-31T12:00:00Z.")
-    return until
+    return None if config.until is None else as_time(config.until)

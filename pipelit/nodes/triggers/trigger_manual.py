@@ -41,10 +41,7 @@ class TriggerManual(TriggerNode[ManualConfig]):
     Config = ManualConfig
 
     def emit(self, config: ManualConfig, event: TriggerEvent) -> dict[str, Json]:
-        payload = event.payload.get("payload")
-        if not isinstance(payload, dict):
-            payload = dict(config.sample)
-        text = event.payload.get("text")
-        if not isinstance(text, str):
-            text = payload.get("text")
+        sent = event.payload.get("payload")
+        payload = sent if isinstance(sent, dict) and sent else dict(config.sample)
+        text = event.payload.get("text") or payload.get("text")
         return {"payload": payload, "text": text if isinstance(text, str) else ""}

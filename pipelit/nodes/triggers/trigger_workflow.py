@@ -18,10 +18,7 @@ class TriggerWorkflow(TriggerNode[NodeConfig]):
     main_port = "payload"
 
     def emit(self, config: NodeConfig, event: TriggerEvent) -> dict[str, Json]:
-        payload = event.payload.get("payload")
-        if not isinstance(payload, dict):
-            payload = {}
-        text = event.payload.get("text")
-        if not isinstance(text, str):
-            text = payload.get("text")
+        sent = event.payload.get("payload")
+        payload = sent if isinstance(sent, dict) else {}
+        text = event.payload.get("text") or payload.get("text")
         return {"payload": payload, "text": text if isinstance(text, str) else ""}

@@ -126,6 +126,7 @@ def test_adding_months_stays_in_the_month(time: datetime, amount: int) -> None:
         ("add", {"amount": 1e10, "unit": "weeks"}, "amount: the result is outside"),
         ("add", {"amount": 1e10, "unit": "hours"}, "amount: the result is outside"),
         ("add", {"amount": 0.5, "unit": "months"}, "amount: months are added whole"),
+        ("now", {"format": "%Y\ud800"}, "format: .* cannot be written"),
         ("parse", {"value": "0001-01-01T00:00:00+14:00"}, "value: .* is not a time"),
     ],
 )

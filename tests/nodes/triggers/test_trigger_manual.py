@@ -16,7 +16,7 @@ TRIGGER = TriggerManual()
         ({}, {"payload": {"text": "from the payload"}}, {"text": "from the payload"}, "from the payload"),
         ({}, {}, {}, ""),
         ({"sample": {"a": 2}}, {}, {"a": 2}, ""),
-        ({"sample": {"a": 2}}, {"payload": {}}, {}, ""),
+        ({"sample": {"a": 2, "text": "sample"}}, {"payload": {}, "text": ""}, {"a": 2, "text": "sample"}, "sample"),
         ({}, {"payload": "no object", "text": 5}, {}, ""),
     ],
 )
