@@ -53,9 +53,9 @@ class Compiled:
 
 
 class Plans:
-    """Finds plans, the fastest place first.
+    """Finds plans, the fastest place first; `compiled` is by workflow id, revision and trigger.
 
-    A plan never changes, so nothing is ever invalidated: a new graph has a new hash. `compiled` is by workflow id, revision and trigger.
+    A plan never changes, so nothing is ever invalidated: a new graph has a new hash.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from importlib import import_module
 from typing import Any
 
 import structlog
 from redis import Redis
 from redis.exceptions import LockNotOwnedError
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -139,8 +138,9 @@ def _write(session: Session, batch: list[Entry], kept_events: Mapping[str, bytes
 
 def _insert_once(session: Session, model: type[Any]) -> Any:
     """An insert that leaves a row alone which is there already."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite_insert(model) if is_sqlite else postgresql_insert(model)).on_conflict_do_nothing()
+    # Each dialect has an insert of its own; only the one in use is loaded.
+    dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
+    return dialect.insert(model).on_conflict_do_nothing()
 
 
 def _existing(session: Session, ids: set[str]) -> set[str]:

@@ -10,7 +10,7 @@ from pipelit.models.types import Base, UtcDateTime
 
 
 class IdempotencyRecord(Base):
-    """`owner` is who sent the key (a user, or a webhook's path); `status` is NULL while the first request is running."""
+    """`owner` is who sent the key (a user, or a webhook's path); `status` is NULL while the first request runs."""
 
     __tablename__ = "idempotency_records"
     __table_args__ = (UniqueConstraint("owner", "key"),)

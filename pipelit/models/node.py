@@ -14,9 +14,9 @@ from pipelit.models.workflow import Workflow
 class ComponentConfig(Base):
     """One row per node; each node type is an identity of this table, mapped from its declaration.
 
-    `values` holds the settings as the author wrote them, `secrets` (a JSON object) those that are secret. What refers to
-    another row is a column, so that the database keeps the reference true. `trigger_key` is what an outside event is
-    found by (the path of a webhook).
+    `values` holds the settings as the author wrote them, `secrets` (a JSON object) those that are secret. What refers
+    to another row is a column, so that the database keeps the reference true. `trigger_key` is what an outside event
+    is found by (the path of a webhook).
     """
 
     __tablename__ = "component_configs"
@@ -66,7 +66,9 @@ class WorkflowNode(Base):
     node_id: Mapped[str] = mapped_column(String(100))
     label: Mapped[str | None] = mapped_column(String(255))
     component_type: Mapped[str] = mapped_column(String(60))
-    component_config_id: Mapped[int] = mapped_column(ForeignKey("component_configs.id", ondelete="CASCADE"), unique=True)
+    component_config_id: Mapped[int] = mapped_column(
+        ForeignKey("component_configs.id", ondelete="CASCADE"), unique=True
+    )
     subworkflow_id: Mapped[int | None] = mapped_column(ForeignKey("workflows.id", ondelete="SET NULL"), index=True)
     code_block_id: Mapped[int | None]
     is_entry_point: Mapped[bool] = mapped_column(default=False)

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
 from pipelit.errors import CredentialError
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 CONVENTION = {
     "ix": "ix_%(column_0_label)s",
@@ -60,30 +62,45 @@ class Cipher:
     """Fernet with rotation: the first key encrypts, all of them decrypt. Set once, when the application is made."""
 
     def __init__(self) -> None:
+        self._keys: tuple[str, ...] = ()
         self._fernet: MultiFernet | None = None
 
     def use(self, keys: Sequence[str]) -> None:
         """Take the keys, newest first."""
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        self._keys = tuple(keys)
+        self._fernet = None
 
     def encrypt(self, plain: str) -> str:
         return self._ready().encrypt(plain.encode()).decode()
 
     def decrypt(self, token: str) -> str:
         """Raises `CredentialError` if none of the keys fits."""
+        fernet = self._ready()
         try:
-            return self._ready().decrypt(token.encode()).decode()
-        except InvalidToken as error:
-            raise CredentialError("A stored secret was encrypted with a key that FIELD_ENCRYPTION_KEY does not hold.") from error
+            return fernet.decrypt(token.encode()).decode()
+        except _invalid_token() as error:
+            message = "A stored secret was encrypted with a key that FIELD_ENCRYPTION_KEY does not hold."
+            raise CredentialError(message) from error
 
     def rotate(self, token: str) -> str:
         """The same secret under the newest key."""
         return self._ready().rotate(token.encode()).decode()
 
-    def _ready(self) -> MultiFernet:
-        if self._fernet is None:
+    def _ready(self) -> "MultiFernet":
+        if not self._keys:
             raise CredentialError("No FIELD_ENCRYPTION_KEY is set.")
+        if self._fernet is None:
+            # Loaded with the first secret: a worker that meets none would carry 7 MB of cryptography for nothing.
+            from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415
+
+            self._fernet = MultiFernet([Fernet(key) for key in self._keys])
         return self._fernet
+
+
+def _invalid_token() -> type[Exception]:
+    from cryptography.fernet import InvalidToken  # noqa: PLC0415  # loaded already, see `Cipher._ready`
+
+    return InvalidToken
 
 
 cipher = Cipher()

@@ -33,7 +33,9 @@ class UserProfile(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, onupdate=clock.now)
 
-    keys: Mapped[list["APIKey"]] = relationship(back_populates="user", cascade="all, delete-orphan", passive_deletes=True)
+    keys: Mapped[list["APIKey"]] = relationship(
+        back_populates="user", cascade="all, delete-orphan", passive_deletes=True
+    )
 
     @property
     def is_admin(self) -> bool:
@@ -41,7 +43,7 @@ class UserProfile(Base):
 
 
 class APIKey(Base):
-    """The key itself is shown once and never kept: `key_hash` is its SHA-256, `prefix` lets a person tell keys apart."""
+    """The key is shown once and never kept: `key_hash` is its SHA-256, `prefix` lets a person tell keys apart."""
 
     __tablename__ = "api_keys"
 

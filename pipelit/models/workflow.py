@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Workflow(Base):
-    """`revision` grows with every change of the graph; `deleted_at` hides a workflow whose executions are still of interest."""
+    """`revision` grows with every change of the graph; `deleted_at` hides a workflow and keeps its executions."""
 
     __tablename__ = "workflows"
 
