@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pytest
@@ -14,7 +16,10 @@ from redis import Redis
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from pipelit.api.live import EXTENSION, Limits, Live
+from pipelit.config import Settings
 from pipelit.engine import broadcast
+from pipelit.launcher import embedded
+from pipelit.launcher.environment import prepare_home
 
 
 class Quiet(WSGIRequestHandler):
@@ -63,8 +68,32 @@ class Watcher:
                 return int.from_bytes(payload[:2])
 
 
+class Server:
+    """A server of a test's own, which may be killed and started again with all its data."""
+
+    def __init__(self, home: Path) -> None:
+        self.settings = Settings.load({"PIPELIT_HOME": str(home)})
+        prepare_home(self.settings)
+        self.start()
+
+    def start(self) -> None:
+        self._process = Popen(embedded.command(self.settings))
+        assert embedded.wait_until_answering(self.settings, seconds=10)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
 Connect = Callable[..., Watcher]
 Emit = Callable[..., None]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "server")
+    yield server
+    server.kill()
 
 
 @pytest.fixture

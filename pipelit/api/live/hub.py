@@ -226,6 +226,11 @@ class Hub:
         with self._lock:
             wanted = {broadcast.PREFIX + channel for channel in self._rooms}
         wire.meet(wanted | {self._control})
+        with self._lock:
+            for channel, room in self._rooms.items():
+                # Left and entered again before we heard of either: nothing was asked for, so nothing is confirmed.
+                if wire.is_open(broadcast.PREFIX + channel):
+                    room.open.set()
 
     def _open(self, channel: str) -> None:
         with self._lock:
@@ -305,6 +310,10 @@ class _Wire:
         if left:
             self._unconfirmed[channel] = left
         return not left
+
+    def is_open(self, channel: str) -> bool:
+        """Whether everything published to the channel reaches us."""
+        return channel in self._subscribed and channel not in self._unconfirmed
 
     def check_life(self, *, is_heard: bool) -> None:
         """Ping now and then. Raises when the server has been silent for too long."""

@@ -45,8 +45,8 @@ class Subscription:
     def replay(self, missed: Missed, has_room: Callable[[], bool]) -> None:
         """Send what was missed, for as long as `has_room` says that there is room for it."""
         while self.is_behind:
-            before = last = self._last or 0
-            for event in missed(before):
+            announced, last = self._newest, self._last or 0
+            for event in missed(last):
                 if event.seq is None or event.seq <= last:
                     continue
                 if not has_room():
@@ -54,8 +54,8 @@ class Subscription:
                 self._last = last = event.seq
                 self._outbox.put(Delivery(self.channel, event).frame)
             with self._lock:
-                # An event that is announced but kept nowhere any more will not come, however often we look.
-                if last >= self._newest or last == before:
+                # What was announced before we looked and is kept nowhere will not come, however often we look.
+                if last >= self._newest or self._newest == announced:
                     self.is_behind = False
 
     def _is_next(self, last: int, seq: int | None) -> bool:
