@@ -154,9 +154,8 @@ def problems(slug: str, *, by: UserProfile) -> list[Problem]:
     found = compiler.problems(workflow.nodes, workflow.edges)
     ends = {node.node_id: edges.end_of(node) for node in workflow.nodes}
     for edge in workflow.edges:
-        if edge.source_node_id in ends and edge.target_node_id in ends:
-            said = edge_rules.complaints(EdgeDraft.of(edge), ends)
-            found += [Problem("edge_invalid", message, edge.source_node_id, edge.id) for _, message in said]
+        said = edge_rules.complaints(EdgeDraft.of(edge), ends)
+        found += [Problem("edge_invalid", message, edge.source_node_id, edge.id) for _, message in said]
     return found
 
 
