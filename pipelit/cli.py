@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from pipelit.errors import PipelitError
+from pipelit.errors import Invalid, PipelitError
 from pipelit.launcher.lean import leave_out_decoration
 
 COMMANDS = {
@@ -49,7 +49,7 @@ def commands() -> None:
 
 
 def main() -> None:
-    """A refusal is one sentence on stderr and exit code 2, never a traceback."""
+    """A refusal is one sentence on stderr (with a line for each wrong field) and exit code 2, never a traceback."""
     # Celery reads it when it is imported: a worker told to stop gives running steps a moment, then puts them back.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     leave_out_decoration()
@@ -57,4 +57,7 @@ def main() -> None:
         commands()
     except PipelitError as refusal:
         click.echo(f"pipelit: {refusal.detail}", err=True)
+        if isinstance(refusal, Invalid) and len(refusal.errors) > 1:
+            for path, messages in refusal.errors.items():
+                click.echo(f"  {path}: {' '.join(messages)}", err=True)
         sys.exit(2)

@@ -14,10 +14,10 @@ def user() -> None:
 
 @user.command()
 @click.argument("username")
-@click.option("--role", type=click.Choice(list(Role)), default=Role.NORMAL, show_default=True)
+@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.NORMAL.value, show_default=True)
 @click.option("--password", envvar="PIPELIT_PASSWORD", prompt=True, hide_input=True, confirmation_prompt=True)
-def create(username: str, role: Role, password: str) -> None:
+def create(username: str, role: str, password: str) -> None:
     """Make an account; the password is asked for."""
     with application():
-        users.create(username, password, role)
+        users.create(username, password, Role(role))
     click.echo(f"{username} can sign in now.")
