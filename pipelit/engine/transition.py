@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from pipelit.engine import values
+from pipelit.engine.compiler import ERROR_PORT
 from pipelit.engine.core import codec
 from pipelit.engine.core.commands import (
     CollectResult,
@@ -56,6 +57,9 @@ WITHIN_MS = 30_000
 LONGEST_DELAY = 86_400.0
 """Seconds; the other side may ask for more patience than that, and does not get it."""
 
+ASKING = HELD | {StepStatus.WAITING}
+"""In these a person or the outside may have been asked to let the step go on."""
+
 LOST = Failure("worker_lost", "The worker died while it ran this attempt.")
 
 
@@ -99,9 +103,19 @@ class Transition:
         self._tell_event(event, report)
         for command in commands:
             self._carry_out(command)
+        self._release()
         self._write_steps()
         self._call_journal_writer()
         return self.write
+
+    def _release(self) -> None:
+        """Ask nobody any more about a step that goes on, or that was dropped with its iteration."""
+        if self.after.status.is_final:
+            return
+        for step, known in self.before.steps.items():
+            following = self.after.steps.get(step)
+            if known.status in ASKING and (following is None or following.status is not known.status):
+                self.tell.released(step)
 
     def _write_steps(self) -> None:
         keys = self.write.keys
@@ -139,10 +153,8 @@ class Transition:
             case StepLost(step, attempt):
                 self._end_attempt(step, attempt)
                 self._failed(step, attempt, LOST, report)
-            case StepReleased(step, is_after):
-                self.tell.released(step)
-                if is_after:
-                    self.tell.step(step, "success")
+            case StepReleased(step, is_after) if is_after:
+                self.tell.step(step, "success")
             case _:
                 pass
 
@@ -163,7 +175,7 @@ class Transition:
         self.write.call("HSET", self.write.keys.data, report_field(step), report.kept())
         self.tell.step(step, "waiting")
         if report.asks:
-            self.tell.held(step, "external")
+            self.tell.held(step, "external", report.wake_ms)
         if report.wake_ms is None:
             return
         task = TaskId(self.write.execution_id, step, attempt)
@@ -178,6 +190,10 @@ class Transition:
         self.tell.step(
             step, "failed", error=failure.message, error_code=failure.code, duration_ms=duration, attempt=attempt
         )
+        known = self.after.steps.get(step)
+        if known is not None and known.status is StepStatus.FAILED:
+            error: dict[str, Json] = {"message": failure.message, "code": failure.code, "node_id": step.node}
+            self._put_outputs(step, values.encode_outputs({ERROR_PORT: error}))
 
     def _end_attempt(self, step: StepId, attempt: int) -> None:
         self.write.unwatch(self._task_id(step, attempt))

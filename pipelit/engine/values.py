@@ -1,4 +1,4 @@
-"""What flows between steps: the JSON a step leaves, what an edge makes of it, and what expressions see of it."""
+"""What a step leaves, as JSON text: all its ports, what stands for them, and the part of it that is shown."""
 
 import json
 from collections.abc import Mapping
@@ -28,15 +28,6 @@ def result_of(outputs: str) -> str:
     """What stands for a step as a whole: its `output` port, or else the object of all its ports."""
     ports = json.loads(outputs)
     return dump_json(ports["output"]) if "output" in ports else outputs
-
-
-def edge_value(ports: Mapping[str, Json], port: str | None) -> Json:
-    """What an edge brings: the port it names, or `output`, or the only one there is, or the object of all."""
-    if port is not None:
-        return ports.get(port)
-    if "output" in ports:
-        return ports["output"]
-    return next(iter(ports.values())) if len(ports) == 1 else dict(ports)
 
 
 def shown(text: str) -> str:

@@ -25,13 +25,13 @@ from pipelit.engine.core.events import (
 from pipelit.engine.core.graph import Edge, Json, NodeId, On, Plan, PlanNode
 from pipelit.engine.core.state import State, StepId, takes
 from pipelit.engine.keys import TaskId, item_field, output_field, total_field
-from pipelit.engine.lease import Heart, Lease, is_dead, owner, time_limit
+from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner, time_limit
 from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.store import Claim, Meta, Taken
 from pipelit.errors import ExpressionError, NodeCrashed, StepError
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
-from pipelit.nodes.base import Input, StepNode
+from pipelit.nodes.base import Input, NodeType, StepNode
 from pipelit.nodes.outcome import Completed, External, Iterating, Outcome, Suspended, Timer
 
 log = structlog.get_logger(__name__)
@@ -52,11 +52,14 @@ class Limits:
 class Worker:
     """What a worker process does for each message that names a step."""
 
-    def __init__(self, coordinator: Coordinator, http: HttpClient, limits: Limits) -> None:
+    def __init__(
+        self, coordinator: Coordinator, http: HttpClient, limits: Limits, types: Mapping[str, NodeType[Any]]
+    ) -> None:
         self.coordinator = coordinator
         self.http = http
         self.limits = limits
-        self.heart = Heart(coordinator.store)
+        self.types = types
+        self.heart = Heart(coordinator.store, every=min(BEAT_SECONDS, limits.lease / 3))
 
     def run(self, task: TaskId, *, due_ms: int, meta: Meta) -> None:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
@@ -102,7 +105,7 @@ class Worker:
             self.coordinator.tell(step.task.execution_id, event, report, known=known)
 
     def _attempt(self, step: "_Step") -> tuple[Event, Report]:
-        node_type: StepNode[Any] = registry.load()[step.node.type]  # type: ignore[assignment]  # only steps are sent
+        node_type: StepNode[Any] = self.types[step.node.type]  # type: ignore[assignment]  # only steps are sent
         given: str | None = None
         try:
             resolved = step.resolve()
@@ -246,9 +249,14 @@ class _Step:
             known = state.steps.get(source)
             if known is not None and known.is_settled and takes(known, edge):
                 ports = self._ports(output_field(source)) or {}
-                value = values.edge_value(ports, edge.source_port)
-                found.append(Input(edge.source, value, edge.source_port, edge.target_port))
+                found.append(Input(edge.source, self._carried(edge, ports), edge.source_port, edge.target_port))
         return tuple(found)
+
+    def _carried(self, edge: Edge, ports: dict[str, Json]) -> Json:
+        """What an edge brings: the port it names, or else what its source's type says stands for all its ports."""
+        if edge.source_port is not None:
+            return ports.get(edge.source_port)
+        return registry.get(self.plan.nodes[edge.source].type).value(ports)
 
     def resolve(self) -> dict[str, Json]:
         """The node's config with its templates rendered."""

@@ -137,7 +137,7 @@ def test_an_error_port_leads_on(hand: Hand) -> None:
         {
             "start": ("trigger_manual", {}),
             "greet": ("template", {"template": "{{ trigger.txt }}", "failure": {"on_error": "continue"}}),
-            "sorry": ("template", {"template": "sorry"}),
+            "sorry": ("template", {"template": "sorry: {{ greet.error.code }}"}),
             "next": ("template", {"template": "never"}),
         },
         "start -> greet; greet!error -> sorry; greet -> next",
@@ -146,7 +146,7 @@ def test_an_error_port_leads_on(hand: Hand) -> None:
     row = executions.start(workflow.slug, by=admin())
     hand.run_all()
 
-    assert outcome(row).final_output == "sorry"
+    assert outcome(row).final_output == "sorry: expression_failed"
     assert statuses(row) == {"start": "success", "greet": "failed", "sorry": "success", "next": "skipped"}
 
 
@@ -181,7 +181,7 @@ def test_a_wait_holds_no_worker_and_hands_its_input_on(hand: Hand) -> None:
         },
         "start -> pause; pause -> after",
     )
-    row = executions.start(workflow.slug, by=admin(), text="still here")
+    row = executions.start(workflow.slug, by=admin(), payload={"text": "still here"})
     hand.run_all()
     assert outcome(row).status == "running"
 
