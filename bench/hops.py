@@ -31,6 +31,10 @@ class Figures:
     hop_ms: dict[str, float]
     steps_per_second: dict[str, float]
 
+    def as_json(self) -> dict[str, Any]:
+        ratios = {"hop_ratio": self.hop_ratio, "throughput_ratio": self.throughput_ratio}
+        return {"hop_ms": self.hop_ms, "steps_per_second": self.steps_per_second, **ratios}
+
     @property
     def hop_ratio(self) -> float:
         return self.hop_ms["pipelit"] / self.hop_ms["celery"]

@@ -1,0 +1,54 @@
+"""`make bench`: everything that is measured, as a table and as JSON (`var/bench.json`)."""
+
+import json
+import sys
+from pathlib import Path
+
+from bench import hops, product, websocket
+from bench.stage import ROOT, stage
+
+TARGET_FILE = ROOT / "var" / "bench.json"
+
+
+def main() -> None:
+    """Measure one thing after another, so that none slows another down."""
+    print("Measuring hops ...", file=sys.stderr)
+    with stage() as prepared:
+        hop = hops.measure(prepared)
+    print("Measuring the product ...", file=sys.stderr)
+    whole = product.measure()
+    print("Measuring live events ...", file=sys.stderr)
+    live = websocket.measure()
+    rows = [
+        ("hop, bare Celery", f"{hop.hop_ms['celery']:.2f} ms", ""),
+        ("hop, Pipelit", f"{hop.hop_ms['pipelit']:.2f} ms", ""),
+        ("hop ratio", f"{hop.hop_ratio:.2f}", "<= 1.4"),
+        ("50 chains, bare Celery", f"{hop.steps_per_second['celery']:.0f} steps/s", ""),
+        ("50 chains, Pipelit", f"{hop.steps_per_second['pipelit']:.0f} steps/s", ""),
+        ("throughput ratio", f"{hop.throughput_ratio:.2f}", ">= 0.65"),
+        ("webhook reply, p50", f"{whole.webhook.p50_ms:.1f} ms", "<= 25 ms"),
+        ("webhook reply, p99", f"{whole.webhook.p99_ms:.1f} ms", ""),
+        ("webhook replies", f"{whole.webhook.per_second:.0f} /s", ">= 100 /s"),
+        ("plain Flask view, p50", f"{whole.flask.p50_ms:.1f} ms", ""),
+        ("plain Flask view", f"{whole.flask.per_second:.0f} /s", ""),
+        ("first start until ready", f"{whole.first_start_s:.1f} s", ""),
+        ("second start until ready", f"{whole.second_start_s:.1f} s", "< 5 s"),
+        ("idle, resident", f"{whole.rss_mb:.0f} MB", "< 500 MB"),
+        ("idle, shared pages counted once", f"{whole.pss_mb:.0f} MB", ""),
+        *live.rows(),
+    ]
+    width = max(len(name) for name, _, _ in rows)
+    print(f"{'what':<{width}}  {'measured':>16}  target")
+    for name, value, target in rows:
+        print(f"{name:<{width}}  {value:>16}  {target}")
+    _write({"hops": hop.as_json(), "product": whole.as_json(), "live": live.as_json()}, TARGET_FILE)
+
+
+def _write(figures: dict[str, object], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"\nAlso in {file.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The whole product as its users start it: when it is ready, what it weighs, how fast a webhook is answered."""
+
+import http.client
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.plain import plain_flask
+from bench.ports import free_port
+from bench.stage import ROOT
+
+CALLS = 300
+LOAD_SECONDS = 8.0
+CALLERS = 8
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one caller alone, and requests per second of `CALLERS` at once."""
+
+    p50_ms: float
+    p99_ms: float
+    per_second: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`rss_mb` counts shared pages in every process, `pss_mb` counts them once."""
+
+    first_start_s: float
+    second_start_s: float
+    rss_mb: float
+    pss_mb: float
+    webhook: Latency
+    flask: Latency
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "first_start_s": self.first_start_s,
+            "second_start_s": self.second_start_s,
+            "idle_rss_mb": self.rss_mb,
+            "idle_pss_mb": self.pss_mb,
+            "webhook": vars(self.webhook),
+            "plain_flask": vars(self.flask),
+        }
+
+
+def measure() -> Figures:
+    """Start it twice, weigh it, then call a webhook whose workflow has one node, beside a plain Flask view."""
+    with tempfile.TemporaryDirectory(prefix="pl-bench-") as home:
+        with running(Path(home)) as (_, _, first):
+            pass
+        with running(Path(home)) as (port, process, second):
+            time.sleep(3)
+            rss, pss = weight(process.pid)
+            path = _webhook(port)
+            webhook = latency(port, path)
+        with plain_flask() as flask_port:
+            flask = latency(flask_port, "/")
+    return Figures(first, second, rss, pss, webhook, flask)
+
+
+@contextmanager
+def running(home: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]", float]]:
+    """`pipelit up` in a home of its own; yields its port, its process, and the seconds until it was ready."""
+    port = free_port()
+    environment = {**os.environ, "PIPELIT_HOME": str(home), "PIPELIT_PORT": str(port), "PIPELIT_LOG_LEVEL": "warning"}
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelit", "up"], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    try:
+        while not _is_ready(port):
+            if process.poll() is not None or time.perf_counter() - began > PATIENCE:
+                raise RuntimeError("the product did not start")
+            time.sleep(0.02)
+        yield port, process, time.perf_counter() - began
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def weight(pid: int) -> tuple[float, float]:
+    """MB of a process and all its descendants: resident, and resident with shared pages divided among their users."""
+    rss = pss = 0
+    for each in _family(pid):
+        try:
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
+        rss, pss = rss + sizes["Rss"], pss + sizes["Pss"]
+    return rss / 1024, pss / 1024
+
+
+def latency(port: int, path: str) -> Latency:
+    """Call one address: first alone, then from several threads for some seconds."""
+    call = _caller(port, path)
+    for _ in range(20):
+        call()
+    alone = sorted(call() for _ in range(CALLS))
+    return Latency(statistics.median(alone), alone[int(len(alone) * 0.99)], _per_second(port, path))
+
+
+def _per_second(port: int, path: str) -> float:
+    counts: list[int] = []
+    until = time.perf_counter() + LOAD_SECONDS
+
+    def work() -> None:
+        call, count = _caller(port, path), 0
+        while time.perf_counter() < until:
+            call()
+            count += 1
+        counts.append(count)
+
+    callers = [threading.Thread(target=work) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return sum(counts) / LOAD_SECONDS
+
+
+def _caller(port: int, path: str) -> Callable[[], float]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    body, headers = json.dumps({"name": "Ada"}), {"Content-Type": "application/json"}
+
+    def call() -> float:
+        began = time.perf_counter()
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status}: {answer!r}")
+        return (time.perf_counter() - began) * 1000
+
+    return call
+
+
+def _webhook(port: int) -> str:
+    """Make a user and a workflow of webhook → template; returns the webhook's path."""
+    key = _api(port, "POST", "/auth/setup/", {"username": "bench", "password": "correct horse battery"})["key"]
+    slug = _api(port, "POST", "/workflows/", {"name": "Bench"}, key)["slug"]
+    graph = {
+        "nodes": [
+            {"node_id": "hook", "component_type": "trigger_webhook", "config": {"path": "bench", "respond": "last"}},
+            {"node_id": "greet", "component_type": "template", "config": {"template": "Hello {{ hook.body.name }}"}},
+        ],
+        "edges": [{"source_node_id": "hook", "target_node_id": "greet"}],
+    }
+    _api(port, "PUT", f"/workflows/{slug}/graph/", graph, key)
+    return "/api/v1/webhooks/bench"
+
+
+def _api(port: int, method: str, path: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    connection.request(method, f"/api/v1{path}", json.dumps(body), headers)
+    response = connection.getresponse()
+    answer: dict[str, Any] = json.loads(response.read())
+    if response.status >= 300:
+        raise RuntimeError(f"{response.status}: {answer}")
+    return answer
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/api/v1/health/ready/")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    family = [pid]
+    for member in family:
+        family += [child for child, parent in parents.items() if parent == member]
+    return family
