@@ -9,7 +9,7 @@ SECRET = {"path": "orders", "auth": "secret", "secret": "correct horse battery"}
 
 NO_NODES: list[tuple[dict[str, Any], str]] = [
     ({}, "component_type"),
-    ({"component_type": "swich"}, "component_type"),
+    ({"component_type": "switchy"}, "component_type"),
     ({"component_type": "template"}, "config.template"),
     ({"component_type": "template", "config": {"template": 5}}, "config.template"),
     ({"component_type": "template", "config": {"template": "x", "extra": 1}}, "config.extra"),
@@ -77,7 +77,7 @@ def test_what_is_not_a_node_is_refused_by_field(normal: Caller) -> None:
 
 
 def test_an_unknown_type_is_refused_with_the_closest_name(normal: Caller) -> None:
-    answer = normal.post(f"/workflows/{workflow(normal)}/nodes/", {"component_type": "swich"})
+    answer = normal.post(f"/workflows/{workflow(normal)}/nodes/", {"component_type": "switchy"})
 
     assert "Did you mean 'switch'?" in answer.json["detail"]
 

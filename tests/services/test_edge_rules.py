@@ -92,7 +92,7 @@ def test_an_edge_that_fits_is_not_complained_about(source: str, target: str, mor
 @pytest.mark.parametrize(
     ("source", "target", "more", "field", "says"),
     [
-        ("mege", "merge", {}, "source_node_id", "Did you mean 'merge'?"),
+        ("mergee", "merge", {}, "source_node_id", "Did you mean 'merge'?"),
         ("merge", "merge", {}, "target_node_id", "to itself"),
         ("switch", "hook", {}, "target_node_id", "is a trigger"),
         ("switch", "hook", {"edge_label": "loop_body"}, "target_node_id", "is a trigger"),
