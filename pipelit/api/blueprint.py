@@ -33,7 +33,6 @@ class Blueprint:
     def __init__(self, name: str, prefix: str, description: str) -> None:
         # `Any`: flask-smorest brings no types; the methods here say what we use of it.
         self.inner: Any = flask_smorest.Blueprint(name, name, description=description)
-        self.inner.ARGUMENTS_PARSER = Parser()
         self.prefix = prefix
 
     def route(self, rule: str) -> Callable[[Resource], Resource]:
@@ -46,6 +45,8 @@ class Blueprint:
     ) -> Callable[[View], View]:
         """Read the body (`json`) or the parameters (`query`) into an argument of the view."""
         options = {} if example is None else {"example": example}
+        # Read when the view is decorated, which is now.
+        self.inner.ARGUMENTS_PARSER = Parser(needs_body=required)
         decorate: Callable[[View], View] = self.inner.arguments(schema, location=location, required=required, **options)
         return decorate
 

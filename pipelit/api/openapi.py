@@ -14,7 +14,7 @@ from typing import Any
 import flask_smorest
 from flask import Flask, Response, current_app
 from flask_smorest.spec.plugins import FlaskPlugin
-from werkzeug.routing import IntegerConverter
+from werkzeug.routing import BaseConverter, IntegerConverter
 
 from pipelit.api import refusals
 from pipelit.api.auth import open_route
@@ -23,6 +23,7 @@ from pipelit.api.marks import GUARDED, IDEMPOTENT, OPEN, TAGGED, Mark, marks, vi
 from pipelit.api.schemas.base import ProblemSchema
 from pipelit.api.schemas.fields import LARGEST
 from pipelit.api.self_described import Plugin
+from pipelit.services.names import RESERVED_SLUGS
 
 PREFIX = "/api/v1"
 DESCRIPTION = """\
@@ -69,10 +70,16 @@ class IdConverter(IntegerConverter):
         super().__init__(map, min=1, max=LARGEST)
 
 
+class SlugConverter(BaseConverter):
+    """The slug of a workflow; the names of routes beside it are none."""
+
+    regex = rf"(?!(?:{'|'.join(sorted(RESERVED_SLUGS))})(?:/|$))[^/]+"
+
+
 def register(app: Flask, blueprints: tuple[Blueprint, ...]) -> None:
     """Serve the blueprints under one prefix and describe them in one document."""
     app.config.update(API_TITLE="Pipelit", API_VERSION=version("pipelit"), OPENAPI_VERSION="3.1.0")
-    app.url_map.converters["id"] = IdConverter
+    app.url_map.converters.update(id=IdConverter, slug=SlugConverter)
     # `Any`: flask-smorest brings no types.
     api: Any = flask_smorest.Api(spec_kwargs={"marshmallow_plugin": Plugin()})
     api.ERROR_SCHEMA = ProblemSchema

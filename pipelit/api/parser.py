@@ -27,12 +27,15 @@ class Parser(FlaskParser):
 
     DEFAULT_VALIDATION_STATUS = 422
 
-    def __init__(self) -> None:
+    def __init__(self, *, needs_body: bool = True) -> None:
         super().__init__(unknown=RAISE)
+        self.needs_body = needs_body
 
     def load_json(self, req: Request, schema: Schema) -> Any:
-        """The body as JSON; nothing if there is no body."""
+        """The body as JSON."""
         raw = req.get_data(cache=True)
+        if not raw and self.needs_body:
+            raise Invalid("Send a JSON body.")
         if not raw:
             return core.missing
         if not is_json_request(req):

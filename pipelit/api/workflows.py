@@ -63,7 +63,7 @@ class BatchDelete(MethodView):
         removal.delete_many(body["slugs"], by=current_user())
 
 
-@blueprint.route("/<slug>/")
+@blueprint.route("/<slug:slug>/")
 class Workflow(MethodView):
     @etag.tagged
     @blueprint.response(200, schemas.WorkflowDetailSchema)

@@ -1,0 +1,80 @@
+"""Schemathesis reads the API's document and tries everything in it, as an administrator: it may find nothing."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, settings
+from redis import Redis
+from schemathesis.config import SchemathesisConfig
+
+from pipelit import clock
+from pipelit.api.idempotency import HEADER, VISIBLE_ASCII
+from pipelit.engine import keys
+from tests.api.world import HEADERS, World
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
+CONFIG = SchemathesisConfig.from_path(Path(__file__).with_name("schemathesis.toml"))
+BOUNDS = settings(
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+)
+
+
+class Door:
+    """The WSGI application that Schemathesis knows before there is one; behind it is that of the test that runs."""
+
+    app: Flask
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return self.app.wsgi_app(environ, start_response)
+
+
+door = Door()
+# The committed document is the present one: test_openapi.py sees to that.
+api = schemathesis.openapi.from_path(str(DOCUMENT), config=CONFIG)
+api.app = door
+
+
+@pytest.fixture
+def world(app: Flask, redis_url: str) -> World:
+    """An installation with a bit of everything, and a worker that is always there."""
+    with Redis.from_url(redis_url) as redis:
+        redis.hset(keys.WORKERS, "steps@test", clock.now_ms() + 10**9)
+    door.app = app
+    settled = World(app)
+    settled.build()
+    return settled
+
+
+@api.parametrize()
+@BOUNDS
+def test_nothing_is_found_in(case: schemathesis.Case, world: World) -> None:
+    world.mend()
+    use_a_fresh_key(case)
+
+    case.call_and_validate(headers=HEADERS)
+
+
+def test_nothing_is_found_by_following_answers(world: World) -> None:
+    class Traveller(api.as_state_machine()):  # type: ignore[misc]  # the base is made at run time
+        def before_call(self, case: schemathesis.Case) -> None:
+            world.mend()
+            use_a_fresh_key(case)
+
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return {"headers": HEADERS}
+
+        def validate_response(self, response: Any, case: schemathesis.Case, **options: Any) -> None:
+            # Told where the key came from, Schemathesis also tries without it.
+            case.validate_response(response, headers=HEADERS, transport_kwargs=options, recorder=self.recorder)
+
+    Traveller.run(settings=settings(BOUNDS, max_examples=10, stateful_step_count=8))
+
+
+def use_a_fresh_key(case: schemathesis.Case) -> None:
+    """A fit `Idempotency-Key` that was used for another request before is a mistake the schema cannot know of."""
+    if VISIBLE_ASCII.fullmatch(str((case.headers or {}).get(HEADER, ""))):
+        case.headers[HEADER] = uuid.uuid4().hex

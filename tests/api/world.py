@@ -1,0 +1,68 @@
+"""An installation with a bit of everything, at addresses that `schemathesis.toml` knows, mended when something went."""
+
+import hashlib
+from dataclasses import dataclass
+
+from flask import Flask
+from sqlalchemy import text
+
+from pipelit.extensions import db, transaction
+from pipelit.models import APIKey, Base, UserProfile
+from tests.support.callers import Caller
+
+CALLER, SOMEBODY = 1_000_001, 1_000_002
+OWN_KEY, THEIR_KEY, KEY_IN_USE = 2_000_001, 2_000_002, 1_500_000
+KEY = "pl_known-to-tests-only"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+"""Those of an administrator who is not to be found by trying small numbers."""
+
+STILL_THERE = text(
+    """
+    SELECT (SELECT count(*) FROM workflows WHERE slug = 'known' AND deleted_at IS NULL)
+         + (SELECT count(*) FROM workflow_nodes WHERE id IN (1, 2) AND node_id IN ('start', 'shape'))
+         + (SELECT count(*) FROM workflow_edges WHERE id = 1)
+         + (SELECT count(*) FROM workflow_collaborators WHERE id = 1)
+         + (SELECT count(*) FROM user_profiles WHERE id IN (1000001, 1000002))
+         + (SELECT count(*) FROM api_keys WHERE id IN (1500000, 2000001, 2000002))
+    """
+)
+PARTS = 10
+
+GRAPH = {
+    "nodes": [
+        {"node_id": "start", "component_type": "trigger_manual"},
+        {"node_id": "shape", "component_type": "template", "config": {"template": "Hello {{ start.text }}"}},
+    ],
+    "edges": [{"source_node_id": "start", "target_node_id": "shape"}],
+}
+
+
+@dataclass
+class World:
+    """What is behind an application, made by `build` and kept by `mend`."""
+
+    app: Flask
+
+    def mend(self) -> None:
+        """Start over if the last request took something away that the next one should find."""
+        with self.app.app_context():
+            is_whole = db.session.scalar(STILL_THERE) == PARTS
+        if not is_whole:
+            self.build()
+
+    def build(self) -> None:
+        with self.app.app_context(), transaction() as session:
+            for table in reversed(Base.metadata.sorted_tables):
+                session.execute(table.delete())
+            session.add(UserProfile(id=CALLER, username="schemathesis", role="admin"))
+            session.add(UserProfile(id=SOMEBODY, username="somebody"))
+            session.flush()
+            known = hashlib.sha256(KEY.encode()).hexdigest()
+            session.add(APIKey(id=KEY_IN_USE, user_id=CALLER, name="in use", prefix=KEY[:10], key_hash=known))
+            for number, owner in ((OWN_KEY, CALLER), (THEIR_KEY, SOMEBODY)):
+                session.add(APIKey(id=number, user_id=owner, name="spare", prefix="pl_spare", key_hash=str(number)))
+        admin = Caller(self.app.test_client(), KEY)
+        assert admin.post("/workflows/", {"name": "Known", "slug": "known"}).status_code == 201
+        assert admin.put("/workflows/known/graph/", GRAPH).status_code == 200
+        share = {"user_id": SOMEBODY, "role": "viewer"}
+        assert admin.post("/workflows/known/collaborators/", share).status_code == 201
