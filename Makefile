@@ -3,11 +3,13 @@
 .PHONY: help setup run test check generate bench lock clean
 
 UV_VERSION := 0.13.9
+LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 # Where uv is: in the environment, or already on this machine when the environment cannot hold it.
 UV = $$(cat $(VENV)/.uv)
 
@@ -19,10 +21,10 @@ setup: $(INSTALLED) ## Make the environment and install what is locked (done by 
 run: $(INSTALLED) ## Start the product: server, workers and what they need; Ctrl-C stops it
 	@exec $(BIN)/pipelit up
 
-test: $(INSTALLED) ## Run the whole suite, on SQLite and PostgreSQL (ARGS=... goes to pytest)
+test: $(TOOLS) ## Run the whole suite, on SQLite and PostgreSQL (ARGS=... goes to pytest)
 	@$(BIN)/pytest -n 2 --database both $(ARGS)
 
-check: $(INSTALLED) ## Style, types, import contracts, spelling, and whether generated files are fresh
+check: $(TOOLS) ## Style, types, import contracts, spelling, and whether generated files are fresh
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -30,15 +32,15 @@ check: $(INSTALLED) ## Style, types, import contracts, spelling, and whether gen
 	$(BIN)/codespell
 	$(BIN)/pipelit generate --check
 
-generate: $(INSTALLED) ## Write the generated files: API description, node and settings reference
+generate: $(TOOLS) ## Write the generated files: API description, node and settings reference
 	@$(BIN)/pipelit generate
 
 bench: $(INSTALLED) ## Measure: hops, throughput, webhook latency, live events, memory, start
 	@$(BIN)/python -m bench
 
 lock: $(INSTALLED) ## Resolve the newest allowed versions into requirements.lock
-	$(UV) pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --upgrade \
-		setup.cfg -o requirements.lock
+	$(UV) pip compile $(LOCKING) --upgrade setup.cfg -o requirements.lock
+	$(UV) pip compile $(LOCKING) --upgrade --extra dev -c requirements.lock setup.cfg -o requirements-dev.lock
 
 clean: ## Remove the environment and everything built (the data in var/ stays)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
@@ -46,9 +48,14 @@ clean: ## Remove the environment and everything built (the data in var/ stays)
 $(INSTALLED): requirements.lock setup.cfg pyproject.toml $(VENV)/.uv
 	@echo "Installing what requirements.lock names ..."
 	@# Compiled here, once: some machines forbid Python to write bytecode, and then every process compiles for seconds.
-	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@$(BIN)/python -m compileall -q pipelit celeryconfig.py wsgi.py
+	@touch $@
+
+$(TOOLS): $(INSTALLED) requirements-dev.lock
+	@echo "Installing the tools for tests and checks ..."
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
 	@touch $@
 
 $(VENV)/.uv:
