@@ -21,6 +21,8 @@ celery = Celery("pipelit", set_as_current=True)
 
 WRITE = "pipelit_write"
 
+SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000")
+
 
 def connect_redis(url: str) -> "Redis":
     """A client of the Redis-compatible server, text in and out, that rides out a short outage."""
@@ -69,7 +71,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     if not isinstance(connection, sqlite3.Connection):
         return
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000"):
+    for pragma in SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 

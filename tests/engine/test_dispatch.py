@@ -25,7 +25,7 @@ def sent_by_celery(redis: Redis, **options: Any) -> dict[str, Any]:
 
 
 def without_differences(message: dict[str, Any]) -> dict[str, Any]:
-    """A message without the one field in which two messages must differ, and the moment at which an ETA was computed."""
+    """A message without the field in which two messages must differ, and the moment at which an ETA was computed."""
     message["properties"].pop("delivery_tag")
     if message["headers"]["eta"]:
         message["headers"]["eta"] = message["headers"]["eta"][:16]

@@ -129,7 +129,8 @@ def test_a_failing_step_fails_the_execution_and_says_why(hand: Hand) -> None:
 
     ended = outcome(row)
     assert (ended.status, ended.error_code) == ("failed", "expression_failed")
-    assert "greet" in ended.error_message and "'text'" in ended.error_message
+    assert "greet" in ended.error_message
+    assert "'text'" in ended.error_message
 
 
 def test_an_error_port_leads_on(hand: Hand) -> None:

@@ -10,9 +10,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
+from pipelit.launcher.database import MIGRATIONS
 from pipelit.models import Base
 from tests.migrations.rows import count, populate
-from pipelit.launcher.database import MIGRATIONS
 
 Migrate = Callable[..., None]
 OneMore = Callable[..., Path]

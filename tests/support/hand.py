@@ -1,4 +1,4 @@
-"""The broker in a test's hand: real messages on a real server, delivered one by one, in any order, twice or not at all."""
+"""The broker in a test's hand: real messages on a real server, delivered one by one, in any order, or not at all."""
 
 import base64
 import json

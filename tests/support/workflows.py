@@ -10,11 +10,12 @@ from pipelit.services.drafts import EdgeDraft, GraphDraft, NodeDraft
 
 Nodes = Mapping[str, tuple[str, Mapping[str, Any]]]
 
+ARROWS = {" =body=> ": "loop_body", " =return=> ": "loop_return", " -> ": ""}
 FLAGS = ("interrupt_before", "interrupt_after")
 
 
 def build(nodes: Nodes, edges: str, *, by: UserProfile | None = None, **about: Any) -> Workflow:
-    """A workflow of `{node_id: (type, config)}` and edges such as `a -> b; s.yes -> b; a!error -> c; l =body=> x; x =return=> l`.
+    """A workflow of `{node_id: (type, config)}` and edges such as `a -> b; s.yes -> b; l =body=> x; x =return=> l`.
 
     `s.yes` is the route `yes` of `s`, `a!error` its error port. Flags of a node may stand in its config.
     """
@@ -35,12 +36,8 @@ def _node(node_id: str, kind: str, config: dict[str, Any]) -> NodeDraft:
 
 
 def _edge(text: str) -> EdgeDraft:
-    for arrow, label in ((" =body=> ", "loop_body"), (" =return=> ", "loop_return"), (" -> ", "")):
-        if arrow in text:
-            source, target = (end.strip() for end in text.split(arrow))
-            break
-    else:
-        raise ValueError(f"not an edge: {text!r}")
+    arrow, label = next((arrow, label) for arrow, label in ARROWS.items() if arrow in text)
+    source, target = (end.strip() for end in text.split(arrow))
     if "!" in source:
         source, port = source.split("!")
         return EdgeDraft(source, target, edge_label=label, source_port=port)
