@@ -68,7 +68,7 @@ def compile_plan(workflow_id: int, nodes: Sequence[WorkflowNode], edges: Sequenc
 
 def _plan_node(topology: Topology, node: WorkflowNode) -> PlanNode:
     node_type = registry.get(node.component_type)
-    values = current_values(node)
+    values = registry.current_values(node.config)
     around = topology.loops_around[NodeId(node.node_id)]
     is_step = isinstance(node_type, StepNode)
     return PlanNode(
@@ -82,11 +82,6 @@ def _plan_node(topology: Topology, node: WorkflowNode) -> PlanNode:
         config=values,
         reads=tuple(sorted(names_read(node_type, values))),
     )
-
-
-def current_values(node: WorkflowNode) -> dict[str, Json]:
-    """A node's config as the present version of its type stores it."""
-    return registry.get(node.component_type).upgrade(dict(node.config.values), node.config.version)
 
 
 def _policy(stored: Any) -> FailurePolicy:
@@ -112,8 +107,8 @@ def _loop(topology: Topology, node: WorkflowNode) -> Loop | None:
     return Loop(
         node=NodeId(node.node_id),
         returns=tuple(returns),
-        concurrency=node_type.concurrency(current_values(node)),
-        on_error=OnItemError(node_type.on_item_error(current_values(node))),
+        concurrency=node_type.concurrency(registry.current_values(node.config)),
+        on_error=OnItemError(node_type.on_item_error(registry.current_values(node.config))),
     )
 
 
@@ -161,7 +156,7 @@ def _problems_of(topology: Topology, node: WorkflowNode) -> Iterator[Problem]:
     if node_type is None:
         yield Problem("unknown_type", f"There is no node type called '{node.component_type}'.", node.node_id)
         return
-    values = current_values(node)
+    values = registry.current_values(node.config)
     secrets = dict.fromkeys(node_type.secrets, "kept") if node.config.secrets else {}
     try:
         node_type.check({**values, **secrets})

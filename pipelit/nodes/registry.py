@@ -11,8 +11,9 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from pipelit.errors import NotFound
-from pipelit.models.node import map_config
+from pipelit.models.node import ComponentConfig, map_config
 from pipelit.nodes.base import NodeType, TriggerNode
+from pipelit.nodes.ports import Json
 
 GROUP = "pipelit.nodes"
 """The entry-point group. Each entry names a module or package; every concrete node type defined in it is added."""
@@ -56,6 +57,14 @@ def get(name: str) -> NodeType[Any]:
 def triggers(kind: str) -> tuple[TriggerNode[Any], ...]:
     """The trigger types that events of `kind` may start."""
     return tuple(known for known in load().values() if isinstance(known, TriggerNode) and known.kind == kind)
+
+
+def current_values(row: ComponentConfig) -> dict[str, Json]:
+    """A stored config as the present version of its node type would store it; as it is, if there is no such type."""
+    node_type = load().get(row.component_type)
+    if node_type is None or row.version >= node_type.version:
+        return dict(row.values)
+    return node_type.upgrade(dict(row.values), row.version)
 
 
 def types_in(module: ModuleType) -> Iterator[type[NodeType[Any]]]:

@@ -46,7 +46,7 @@ def _without_secrets(node: WorkflowNode) -> dict[str, Json]:
     fields: dict[str, Json] = {name: getattr(node, name) for name in NODE_FIELDS}
     known = registry.load().get(node.component_type)
     secret = known.secrets if known is not None else ()
-    values = node_config.values_of(node.config)
+    values = registry.current_values(node.config)
     return fields | {"config": {name: value for name, value in values.items() if name not in secret}}
 
 

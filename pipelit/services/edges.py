@@ -11,7 +11,7 @@ from pipelit.errors import AlreadyExists, Invalid, NotFound
 from pipelit.extensions import db
 from pipelit.models import UserProfile, WorkflowEdge, WorkflowNode
 from pipelit.nodes import registry
-from pipelit.services import edge_rules, node_config, preconditions, rights
+from pipelit.services import edge_rules, preconditions, rights
 from pipelit.services.drafts import EDGE_FIELDS, MOST_EDGES, EdgeDraft
 from pipelit.services.edge_rules import End
 from pipelit.services.editing import Edit, editing
@@ -80,7 +80,7 @@ def columns(draft: EdgeDraft) -> dict[str, Any]:
 
 def end_of(node: WorkflowNode) -> End:
     """A stored node as its edges see it."""
-    return End(node.node_id, registry.load().get(node.component_type), node_config.values_of(node.config))
+    return End(node.node_id, registry.load().get(node.component_type), registry.current_values(node.config))
 
 
 def count(workflow_ids: Sequence[int]) -> dict[int, int]:

@@ -72,14 +72,6 @@ def row_for(node_type: NodeType[Any], stored: StoredConfig) -> ComponentConfig:
     return row
 
 
-def values_of(row: ComponentConfig) -> dict[str, Json]:
-    """A row's values, brought up to the present version of its node type."""
-    node_type = registry.load().get(row.component_type)
-    if node_type is None or row.version >= node_type.version:
-        return dict(row.values)
-    return node_type.upgrade(dict(row.values), row.version)
-
-
 def secrets_of(row: ComponentConfig) -> dict[str, Json]:
     """A row's secrets as they are. Not for answers."""
     found: dict[str, Json] = json.loads(row.secrets) if row.secrets else {}
@@ -89,7 +81,7 @@ def secrets_of(row: ComponentConfig) -> dict[str, Json]:
 def awaits_secrets(row: ComponentConfig) -> bool:
     """Whether the row was stored without secrets that its node type asks for."""
     try:
-        registry.load()[row.component_type].check(values_of(row) | secrets_of(row))
+        registry.load()[row.component_type].check(registry.current_values(row) | secrets_of(row))
     except Invalid:
         return True
     return False
@@ -97,13 +89,13 @@ def awaits_secrets(row: ComponentConfig) -> bool:
 
 def shown(row: ComponentConfig) -> dict[str, Json]:
     """The configuration as the API answers it: secrets as dots and their last four characters."""
-    return values_of(row) | {name: Secret(value).masked() for name, value in secrets_of(row).items()}
+    return registry.current_values(row) | {name: Secret(value).masked() for name, value in secrets_of(row).items()}
 
 
 def merged(row: ComponentConfig, changes: Mapping[str, Json]) -> dict[str, Json]:
     """The row's values with changes made to them: a setting is replaced whole, null takes it away."""
     secrets = registry.load()[row.component_type].secrets
-    known = values_of(row) | dict(changes)
+    known = registry.current_values(row) | dict(changes)
     return {name: value for name, value in known.items() if value is not None or name in secrets}
 
 
