@@ -34,7 +34,11 @@ def assemble(settings: Settings) -> Flask:
 
 
 def _engine_options(settings: Settings) -> dict[str, object]:
-    """Pool sizes follow from what a process runs at once; SQLite connections cross threads under gevent."""
+    """Pool sizes follow from what a process runs at once; SQLite connections cross threads under gevent.
+
+    Errors of the database do not show the parameters of their statements: errors are logged, and parameters are secrets.
+    """
     if settings.database_url.startswith("sqlite"):
-        return {"connect_args": {"check_same_thread": False}, "pool_size": 20, "max_overflow": 20}
-    return {"pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
+        connection = {"check_same_thread": False}
+        return {"hide_parameters": True, "connect_args": connection, "pool_size": 20, "max_overflow": 20}
+    return {"hide_parameters": True, "pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
