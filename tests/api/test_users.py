@@ -8,6 +8,7 @@ from flask import Flask
 from sqlalchemy import select
 
 from pipelit import clock
+from pipelit.api.idempotency import idempotent
 from pipelit.extensions import db
 from pipelit.models import IdempotencyRecord, UserProfile
 from tests.support.callers import Caller, Person
@@ -206,6 +207,31 @@ def test_a_refused_request_leaves_its_idempotency_key_free(admin: Caller) -> Non
     assert admin.post("/users/", {"username": "grace"}, headers=headers).status_code == 422
 
     assert admin.post("/users/", GRACE, headers=headers).status_code == 201
+
+
+def test_while_a_request_runs_its_repetition_is_asked_to_wait(app: Flask, normal: Caller) -> None:
+    is_running, may_end, calls = threading.Event(), threading.Event(), []
+
+    @idempotent
+    def slow() -> dict[str, int]:
+        calls.append(1)
+        is_running.set()
+        may_end.wait(10)
+        return {"calls": len(calls)}
+
+    app.add_url_rule("/api/v1/slow/", "slow", slow, methods=["POST"])
+    headers, answers = {"Idempotency-Key": "one"}, []
+    first = threading.Thread(target=lambda: answers.append(normal.post("/slow/", headers=headers)))
+    first.start()
+    assert is_running.wait(10)
+
+    second = normal.post("/slow/", headers=headers)
+    may_end.set()
+    first.join()
+
+    assert (second.status_code, second.json["code"]) == (409, "request_in_progress")
+    assert second.headers["Retry-After"] == "1"
+    assert answers[0].json == normal.post("/slow/", headers=headers).json == {"calls": 1}
 
 
 @pytest.mark.parametrize("key", ["", " ", "with space", "x" * 129, "\xe9"])
