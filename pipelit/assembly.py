@@ -36,7 +36,7 @@ def assemble(settings: Settings) -> Flask:
 def _engine_options(settings: Settings) -> dict[str, object]:
     """Pool sizes follow from what a process runs at once; SQLite connections cross threads under gevent.
 
-    Errors of the database do not show the parameters of their statements: errors are logged, and parameters are secrets.
+    Errors of the database do not show the parameters of their statements: errors are logged, parameters are secrets.
     """
     if settings.database_url.startswith("sqlite"):
         connection = {"check_same_thread": False}

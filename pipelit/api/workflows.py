@@ -53,7 +53,7 @@ class NodeTypes(MethodView):
 
 
 @blueprint.route("/batch-delete/")
-class BatchDelete(MethodView):
+class DeletedWorkflows(MethodView):
     @idempotent
     @blueprint.arguments(schemas.SlugsSchema, example={"slugs": ["order-intake"]})
     @blueprint.response(204)
