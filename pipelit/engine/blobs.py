@@ -1,6 +1,7 @@
 """Outputs too large for the working state: kept in a row, referred to by `{"$blob": id}`."""
 
 import json
+import re
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pipelit.extensions import db, transaction
 from pipelit.models.execution import Blob
 
 MARK = "$blob"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LARGEST = 64 * 1024 * 1024
 """Bytes of JSON that one step may leave at all."""
 
@@ -48,7 +50,7 @@ def read(text: str, execution_id: str) -> Json:
 
 def _opened(value: Json, execution_id: str) -> Json:
     match value:
-        case {"$blob": str(blob_id)}:
+        case {"$blob": str(blob_id)} if UUID.fullmatch(blob_id):
             row = db.session.get(Blob, blob_id)
             if row is None or row.execution_id != execution_id:
                 return value

@@ -7,7 +7,7 @@ that dies half-way costs nothing but time.
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import import_module
@@ -17,7 +17,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import LockNotOwnedError
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from pipelit.engine import blobs, broadcast
@@ -77,15 +77,13 @@ def drain(redis: Redis, store: Store) -> int:
     while redis.xlen(JOURNAL) and lock.acquire():
         try:
             while batch := _oldest(redis):
-                entries = [Entry.read(fields) for _, fields in batch]
-                write(entries, store)
-                redis.xdel(JOURNAL, *(entry_id for entry_id, _ in batch))
+                _put_down(redis, store, batch)
                 written += len(batch)
-                for entry in entries:
-                    if entry.kind is Kind.ENDED:
-                        store.forget(entry.execution_id)
-                        redis.publish(broadcast.PREFIX + RECORDED + entry.execution_id, "\n{}")
                 lock.reacquire()
+        except LockNotOwnedError:
+            # We took longer than the lock lasts, and another writer goes on with what we had not deleted: harmless.
+            log.warning("journal_lock_expired")
+            break
         finally:
             _release(lock)
     return written
@@ -96,25 +94,56 @@ def _oldest(redis: Redis) -> list[tuple[str, dict[str, str]]]:
     return list(found)
 
 
+def _put_down(redis: Redis, store: Store, batch: list[tuple[str, dict[str, str]]]) -> None:
+    entries = [Entry.read(fields) for _, fields in batch]
+    write(entries, store)
+    # Before the entries are deleted: who dies in between leaves them to be written, and forgotten, again.
+    for entry in entries:
+        if entry.kind is Kind.ENDED:
+            store.forget(entry.execution_id)
+            redis.publish(broadcast.PREFIX + RECORDED + entry.execution_id, "\n{}")
+    redis.xdel(JOURNAL, *(entry_id for entry_id, _ in batch))
+
+
 def _release(lock: Any) -> None:
     try:
         lock.release()
     except LockNotOwnedError:
-        # We took longer than the lock lasts, and another writer went on with what we had not deleted: harmless.
         log.warning("journal_lock_expired")
 
 
 def write(entries: Iterable[Entry], store: Store) -> None:
-    """Write entries, in one transaction; entries of executions that were deleted meanwhile are dropped."""
+    """Write entries, in one transaction; entries of executions that were deleted meanwhile are dropped.
+
+    Where the database refuses what stands in one of them, each is written for itself, so that none keeps the others.
+    """
     batch = list(entries)
     kept_events = {entry.execution_id: _events(store, entry) for entry in batch if entry.kind is Kind.ENDED}
     try:
         with transaction() as session:
             _write(session, batch, kept_events)
-    except IntegrityError:
+    except (OperationalError, InterfaceError):
+        raise  # The database is away: nothing is wrong with the entries.
+    except (SQLAlchemyError, ValueError):
         with transaction() as session:
             there = _existing(session, {entry.execution_id for entry in batch})
-            _write(session, [entry for entry in batch if entry.execution_id in there], kept_events)
+        for entry in batch:
+            if entry.execution_id in there:
+                _write_alone(entry, kept_events)
+
+
+def _write_alone(entry: Entry, kept_events: Mapping[str, bytes]) -> None:
+    """Write one entry, or say what is lost with it; an execution ends at any rate."""
+    try:
+        with transaction() as session:
+            _write(session, [entry], kept_events)
+    except (OperationalError, InterfaceError):
+        raise
+    except (SQLAlchemyError, ValueError):
+        log.exception("journal_entry_refused", execution_id=entry.execution_id, kind=entry.kind)
+        if entry.kind is Kind.ENDED and entry.output is not None:
+            reason = {"error": "The final output could not be stored.", "error_code": "output_invalid"}
+            _write_alone(replace(entry, output=None, facts={**reason, **entry.facts}), kept_events)
 
 
 def _write(session: Session, batch: list[Entry], kept_events: Mapping[str, bytes]) -> None:

@@ -58,8 +58,9 @@ class Lease:
 class Heart:
     """Renews the leases of this process from a thread of its own, started with the first step."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, every: float = BEAT_SECONDS) -> None:
         self.store = store
+        self.every = every
         self._running: set[Lease] = set()
         self._lock = threading.Lock()
         self._pid = 0
@@ -84,7 +85,7 @@ class Heart:
 
     def _beat(self) -> None:
         pause = threading.Event()
-        while not pause.wait(BEAT_SECONDS):
+        while not pause.wait(self.every):
             with self._lock:
                 running = list(self._running)
             for lease in running:

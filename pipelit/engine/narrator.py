@@ -91,8 +91,8 @@ class Narrator:
         self.log(step, 0, "skipped", Report())
         self.step(step, "skipped")
 
-    def held(self, step: StepId, kind: str) -> None:
-        """A person is asked whether the step may go on."""
+    def held(self, step: StepId, kind: str, until_ms: int | None = None) -> None:
+        """A person is asked whether the step may go on; `until_ms` is when it goes on without an answer."""
         task_id = str(uuid.uuid4())
         facts: dict[str, Json] = {
             "task_id": task_id,
@@ -100,6 +100,7 @@ class Narrator:
             "node_id": step.node,
             "kind": kind,
             "at": self.at,
+            "expires_at": until_ms,
         }
         self._record(Kind.HELD, facts)
         content: dict[str, Json] = {
@@ -111,7 +112,7 @@ class Narrator:
         self._event("execution_interrupted", content)
 
     def released(self, step: StepId) -> None:
-        """The person has answered."""
+        """Nobody is asked about the step any more."""
         self._record(Kind.RELEASED, {"step": str(step), "at": self.at})
 
     def ended(

@@ -16,6 +16,7 @@ from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, postponed_fiel
 from pipelit.engine.narrator import Report
 from pipelit.engine.transition import UNCLAIMED_MS
 from pipelit.engine.worker import Worker
+from pipelit.errors import PipelitError
 from pipelit.extensions import db
 from pipelit.models.execution import WorkflowExecution
 from pipelit.nodes import registry
@@ -42,7 +43,12 @@ class Recovery:
         """Look at every step and execution whose deadline has passed; returns how many those were."""
         found: Any = self.redis.zrangebyscore(DEADLINES, "-inf", at_ms, start=0, num=AT_ONCE)
         for member in found:
-            self._look_at(str(member), at_ms)
+            try:
+                self._look_at(str(member), at_ms)
+            except (PipelitError, LookupError, ValueError):
+                # A plan or a node type that is not there any more must not keep the others from being looked at.
+                log.exception("deadline_unreadable", member=member)
+                self.redis.zadd(DEADLINES, {member: at_ms + UNCLAIMED_MS}, xx=True)
         return len(found)
 
     def wake(self, task: TaskId) -> bool:
@@ -60,11 +66,18 @@ class Recovery:
         overdue = select(WorkflowExecution).where(
             WorkflowExecution.status == "pending", WorkflowExecution.created_at < clock.now() - START_GRACE
         )
-        started = [row for row in db.session.scalars(overdue.limit(AT_ONCE)) if self.coordinator.start(start_of(row))]
+        started = sum(self._start(row) for row in db.session.scalars(overdue.limit(AT_ONCE)).all())
         db.session.rollback()
         if started:
-            log.warning("started_late", executions=len(started))
-        return len(started)
+            log.warning("started_late", executions=started)
+        return started
+
+    def _start(self, row: WorkflowExecution) -> bool:
+        try:
+            return self.coordinator.start(start_of(row))
+        except PipelitError:
+            log.exception("start_refused", execution_id=row.execution_id)
+            return False
 
     def _look_at(self, member: str, at_ms: int) -> None:
         if ":" not in member:

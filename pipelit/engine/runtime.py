@@ -18,6 +18,7 @@ from pipelit.engine.tick import Tick
 from pipelit.engine.transition import Tools
 from pipelit.engine.worker import Limits, Worker
 from pipelit.integrations.http import HttpClient
+from pipelit.nodes import registry
 
 EXTENSION = "pipelit.engine"
 
@@ -50,7 +51,7 @@ class Engine:
     def worker(self) -> Worker:
         settings = self.settings
         limits = Limits(settings.lease_seconds, settings.node_timeout_seconds, settings.blob_bytes)
-        return Worker(self.coordinator, HttpClient(settings.http_allow), limits)
+        return Worker(self.coordinator, HttpClient(settings.http_allow), limits, registry.load())
 
     @cached_property
     def recovery(self) -> Recovery:

@@ -171,9 +171,13 @@ class Store:
         status = self.redis.hget(ExecutionKeys.of(execution_id).meta, "status")
         return bool(status == ExecutionStatus.RUNNING)
 
-    def is_known(self, execution_id: str) -> bool:
-        """Whether the execution has begun, be it that it has ended since."""
-        return bool(self.redis.exists(ExecutionKeys.of(execution_id).meta))
+    def forestall(self, execution_id: str) -> bool:
+        """Keep an execution from ever beginning. False if it has begun, be it that it has ended since."""
+        keys = ExecutionKeys.of(execution_id)
+        if not self.redis.hsetnx(keys.meta, "version", "0"):
+            return False
+        self.redis.expire(keys.meta, TOMBSTONE_SECONDS)
+        return True
 
     def forget(self, execution_id: str) -> None:
         """Remove what an ended execution leaves, but for a tombstone."""

@@ -8,8 +8,9 @@ from datetime import datetime
 import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import delete, or_, select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import defer, selectinload
 
+from pipelit import clock
 from pipelit.engine import values
 from pipelit.engine.core.events import Cancelled, Event, StepReleased, StepResumed
 from pipelit.engine.core.graph import Json
@@ -49,12 +50,13 @@ def start(
     trigger_node_id: str | None = None,
     payload: Mapping[str, Json] | None = None,
     text: str | None = None,
+    execution_id: str | None = None,
 ) -> WorkflowExecution:
     """Run a workflow by hand from one of its triggers. What is returned is stored: it will run."""
     workflow = rights.find(slug, by, Access.EDITOR)
     trigger = plans.choose_trigger(workflow, trigger_node_id)
     event = TriggerEvent("manual", {"payload": dict(payload or {}), "text": text or ""})
-    return begin(workflow, trigger, event, by=by)
+    return begin(workflow, trigger, event, by=by, execution_id=execution_id)
 
 
 def begin(
@@ -148,7 +150,9 @@ def listed(filters: Filters, page: Page, *, by: UserProfile) -> Listing[Workflow
             )
         )
     order = (WorkflowExecution.created_at.desc(), WorkflowExecution.execution_id)
-    return listing(query.order_by(*order), page)
+    # What went in and came out may be large, and a list shows neither.
+    left_out = (defer(WorkflowExecution.trigger_payload), defer(WorkflowExecution.trigger_output))
+    return listing(query.order_by(*order).options(*left_out, defer(WorkflowExecution.final_output)), page)
 
 
 def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
@@ -213,14 +217,13 @@ def remove(execution_ids: Collection[str], *, by: UserProfile) -> None:
 
 def _cancel_unstarted(execution_id: str) -> bool:
     """Cancel an execution that the engine has not been told of. False if it has been, meanwhile."""
-    store = engine().store
-    if store.is_known(execution_id):
+    if not engine().store.forestall(execution_id):
         return False
     with transaction() as session:
         row = session.get(WorkflowExecution, execution_id, populate_existing=True)
         if row is None or row.status != "pending":
             return False
-        row.status = "cancelled"
+        row.status, row.completed_at = "cancelled", clock.now()
     return True
 
 

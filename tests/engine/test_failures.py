@@ -1,0 +1,198 @@
+"""Steps that fail: tried again in time, given up by their policy, and never more than one step's trouble."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from pipelit import clock
+from pipelit.engine.runtime import engine
+from pipelit.errors import UpstreamError
+from pipelit.nodes.base import StepContext
+from pipelit.nodes.outcome import Completed
+from tests.engine.stories import (
+    attempts,
+    outcome,
+    output_of,
+    run_all_with,
+    run_with,
+    started,
+    template,
+    worker_that,
+)
+from tests.support.hand import Hand
+
+
+def failing(times: int, *, after: float | None = None) -> Callable[[StepContext], Completed]:
+    """A node that fails a number of times before it succeeds."""
+
+    def run(context: StepContext) -> Completed:
+        if context.attempt <= times:
+            raise UpstreamError("busy", after=after)
+        return Completed({"output": f"at attempt {context.attempt}"})
+
+    return run
+
+
+def retrying(attempts: int, **more: Any) -> dict[str, Any]:
+    return {"failure": {"retry": {"attempts": attempts, "jitter": 0.0, **more.pop("retry", {})}, **more}}
+
+
+def delay_of(payload: str) -> float:
+    """In how many seconds a message may be run."""
+    eta = datetime.fromisoformat(json.loads(payload)["headers"]["eta"])
+    return (eta - clock.now()).total_seconds()
+
+
+def test_a_retry_waits_in_a_countdown_message_and_longer_each_time(hand: Hand) -> None:
+    worker = worker_that(failing(2))
+    row = started({"a": template(**retrying(3, retry={"initial": 5, "factor": 3}))}, "start -> a")
+
+    run_with(worker, hand.take())
+    assert 4 < delay_of(hand.redis.lindex("default", 0)) < 6
+    run_with(worker, hand.take())
+    assert 14 < delay_of(hand.redis.lindex("default", 0)) < 16
+    run_with(worker, hand.take())
+
+    assert attempts(row, "a") == [
+        (1, "failed", "upstream_failed"),
+        (2, "failed", "upstream_failed"),
+        (3, "success", None),
+    ]
+    assert outcome(row).final_output == "at attempt 3"
+
+
+def test_the_other_side_may_ask_for_more_patience(hand: Hand) -> None:
+    row = started({"a": template(**retrying(2, retry={"initial": 1}))}, "start -> a")
+
+    run_with(worker_that(failing(1, after=20)), hand.take())
+
+    assert 19 < delay_of(hand.redis.lindex("default", 0)) < 21
+    assert outcome(row).status == "running"
+
+
+def test_a_long_delay_waits_in_the_set_of_deadlines_and_costs_no_worker_anything(hand: Hand) -> None:
+    worker = worker_that(failing(1))
+    row = started({"a": template(**retrying(2, retry={"initial": 600, "ceiling": 3600}))}, "start -> a")
+    run_with(worker, hand.take())
+    assert hand.waiting() == []
+
+    engine().recovery.sweep_deadlines(clock.now_ms() + 590_000)
+    assert hand.waiting() == []
+    engine().recovery.sweep_deadlines(clock.now_ms() + 601_000)
+
+    assert [delivery.task_id for delivery in hand.waiting()] == [f"{row.execution_id}:a::a2"]
+    run_all_with(worker, hand)
+    assert outcome(row).final_output == "at attempt 2"
+
+
+def test_a_postponed_step_is_sent_although_others_stand_in_its_queue(hand: Hand) -> None:
+    worker = worker_that(failing(1))
+    started({"a": template(**retrying(2, retry={"initial": 600, "ceiling": 3600}))}, "start -> a")
+    run_with(worker, hand.take())
+    hand.redis.lpush("default", hand.app.extensions["pipelit.engine"].dispatcher.drain(is_urgent=False).payload)
+
+    engine().recovery.sweep_deadlines(clock.now_ms() + 601_000)
+    engine().recovery.sweep_deadlines(clock.now_ms() + 602_000)
+
+    assert len(hand.waiting()) == 2
+
+
+def test_a_step_that_never_succeeds_is_given_up_after_its_last_attempt(hand: Hand) -> None:
+    row = started({"a": template(**retrying(2, retry={"initial": 0})), "b": template()}, "start -> a; a -> b")
+
+    run_all_with(worker_that(failing(9)), hand)
+
+    ended = outcome(row)
+    assert (ended.status, ended.error_code, ended.error_message) == ("failed", "upstream_failed", "busy")
+    assert len(attempts(row, "a")) == 2
+    assert attempts(row, "b") == []
+
+
+def test_a_default_value_takes_the_place_of_the_output(hand: Hand) -> None:
+    policy = {"failure": {"on_error": "default", "default": {"price": 0}}}
+    row = started(
+        {"a": template("{{ trigger.txt }}", **policy), "b": template("{{ a.output.price }}")}, "start -> a; a -> b"
+    )
+
+    hand.run_all()
+
+    assert outcome(row).final_output == 0
+    assert attempts(row, "a") == [(1, "failed", "expression_failed")]
+
+
+def circle() -> list[Any]:
+    """A list that holds itself."""
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (float("nan"), "'output'"),
+        (b"bytes", "bytes"),
+        (circle(), "Circular"),
+        ({1: object()}, "object"),
+        (clock.now(), "datetime"),
+    ],
+)
+def test_an_output_that_is_not_json_fails_its_step_and_names_it(hand: Hand, value: Any, said: str) -> None:
+    row = started({"a": template()}, "start -> a")
+
+    run_all_with(worker_that(lambda _: Completed({"output": value})), hand)
+
+    assert attempts(row, "a") == [(1, "failed", "output_invalid")]
+    assert said in outcome(row).logs[-1].error
+    assert outcome(row).error_code == "output_invalid"
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RecursionError(), AssertionError("no"), MemoryError()])
+def test_a_node_type_with_a_bug_fails_its_step_alone(hand: Hand, error: Exception) -> None:
+    def crash(_: StepContext) -> Completed:
+        raise error
+
+    policy = {"failure": {"on_error": "continue"}}
+    row = started({"a": template(**policy), "sorry": template("sorry")}, "start -> a; a!error -> sorry")
+
+    run_with(worker_that(crash), hand.take())
+    hand.run_all()
+
+    assert attempts(row, "a") == [(1, "failed", "node_crashed")]
+    assert type(error).__name__ in outcome(row).logs[1].error
+    assert outcome(row).final_output == "sorry"
+
+
+def test_a_step_that_takes_too_long_is_stopped_and_may_be_tried_again(hand: Hand) -> None:
+    def endless_at_first(context: StepContext) -> Completed:
+        while context.attempt == 1:
+            pass
+        return Completed({"output": "at last"})
+
+    row = started({"a": template(**retrying(2, timeout=0.2, retry={"initial": 0}))}, "start -> a")
+
+    run_all_with(worker_that(endless_at_first), hand)
+
+    assert attempts(row, "a") == [(1, "failed", "step_timeout"), (2, "success", None)]
+
+
+def test_the_log_shows_what_a_failed_attempt_was_given(hand: Hand) -> None:
+    row = started({"a": template("Hello {{ trigger.text }}")}, "start -> a", text="Ada")
+
+    run_all_with(worker_that(failing(9)), hand)
+
+    assert json.loads(outcome(row).logs[1].input) == {"template": "Hello Ada"}
+
+
+def test_every_log_row_says_how_long_the_attempt_waited_and_ran(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+
+    hand.run_all()
+
+    logged = outcome(row).logs[1]
+    assert 0 <= logged.queued_ms < 60_000
+    assert 0 <= logged.duration_ms < 60_000
+    assert output_of(row, "a") == {"output": "a"}

@@ -1,0 +1,193 @@
+"""What nothing is heard of any more: dead workers, lost messages, executions that take too long."""
+
+import pytest
+
+from pipelit import clock
+from pipelit.engine.keys import DEADLINES
+from pipelit.engine.runtime import engine
+from pipelit.nodes.base import StepContext
+from pipelit.nodes.outcome import Completed
+from pipelit.services import execution_events
+from tests.engine.stories import (
+    Gate,
+    attempts,
+    beside,
+    claim_as,
+    dead_owner,
+    keys_of,
+    outcome,
+    run_with,
+    started,
+    task_of,
+    template,
+    worker_that,
+)
+from tests.support.hand import Hand
+
+ELSEWHERE = "another-machine/12/345"
+
+
+def in_seconds(seconds: float) -> int:
+    return clock.now_ms() + round(seconds * 1000)
+
+
+def test_a_redelivery_takes_over_from_a_process_that_is_gone(hand: Hand) -> None:
+    row = started({"a": template("a"), "b": template("b")}, "start -> a; a -> b")
+    delivery = hand.take()
+    claim_as(dead_owner(), delivery)
+
+    hand.run(delivery)
+    hand.run_all()
+
+    assert attempts(row, "a") == [(1, "failed", "worker_lost"), (2, "success", None)]
+    assert outcome(row).status == "completed"
+
+
+def test_without_a_redelivery_the_expired_lease_is_found(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    delivery = hand.take()
+    claim_as(ELSEWHERE, delivery)
+    hand.run(delivery)
+    assert hand.waiting() == []
+
+    engine().recovery.sweep_deadlines(clock.now_ms())
+    hand.run_all()
+
+    assert attempts(row, "a") == [(1, "failed", "worker_lost"), (2, "success", None)]
+
+
+def test_a_lease_that_is_renewed_does_not_expire(hand: Hand) -> None:
+    gate = Gate()
+
+    def slow(_: StepContext) -> Completed:
+        gate.wait()
+        return Completed({"output": "done"})
+
+    worker = worker_that(slow, lease=0.6)
+    row = started({"a": template()}, "start -> a")
+    delivery = hand.take()
+    with beside(hand, lambda: run_with(worker, delivery)):
+        gate.reached.wait()
+        first = hand.redis.zscore(DEADLINES, str(task_of(delivery)))
+        while hand.redis.zscore(DEADLINES, str(task_of(delivery))) < first + 900:
+            engine().recovery.sweep_deadlines(clock.now_ms())
+        gate.opened.set()
+
+    assert attempts(row, "a") == [(1, "success", None)]
+
+
+def test_a_step_whose_worker_dies_three_times_is_given_up(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+
+    for _ in range(3):
+        claim_as(ELSEWHERE, hand.take())
+        engine().recovery.sweep_deadlines(clock.now_ms())
+
+    assert hand.waiting() == []
+    assert attempts(row, "a") == [(number, "failed", "worker_lost") for number in (1, 2, 3)]
+    ended = outcome(row)
+    assert (ended.status, ended.error_code) == ("failed", "worker_lost")
+    assert "3 times" in ended.error_message
+
+
+def test_a_step_that_is_not_safe_to_repeat_is_not_repeated(hand: Hand) -> None:
+    row = started({"a": template("a", failure={"safe_to_retry": False})}, "start -> a")
+    claim_as(ELSEWHERE, hand.take())
+
+    engine().recovery.sweep_deadlines(clock.now_ms())
+    hand.run_all()
+
+    assert attempts(row, "a") == [(1, "failed", "worker_lost")]
+    assert outcome(row).status == "failed"
+    assert "not safe to repeat" in outcome(row).error_message
+
+
+@pytest.mark.parametrize(
+    ("config", "is_repeated"),
+    [
+        ({"method": "GET"}, True),
+        ({"method": "POST"}, True),
+        ({"method": "POST", "idempotency_key": False}, False),
+        ({"method": "POST", "idempotency_key": False, "failure": {"safe_to_retry": True}}, True),
+        ({"method": "GET", "failure": {"safe_to_retry": False}}, False),
+    ],
+)
+def test_the_authors_word_counts_before_that_of_the_node_type(hand: Hand, config: dict, is_repeated: bool) -> None:
+    row = started({"a": ("http_request", {"url": "http://127.0.0.1:9/", **config})}, "start -> a")
+    claim_as(ELSEWHERE, hand.take())
+
+    engine().recovery.sweep_deadlines(clock.now_ms())
+
+    assert bool(hand.waiting()) is is_repeated
+    assert outcome(row).status == ("running" if is_repeated else "failed")
+
+
+def test_a_lost_message_is_sent_again_and_its_step_runs_once(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    lost = hand.take()
+
+    engine().recovery.sweep_deadlines(in_seconds(29))
+    assert hand.waiting() == []
+    engine().recovery.sweep_deadlines(in_seconds(31))
+
+    assert [delivery.task_id for delivery in hand.waiting()] == [f"{row.execution_id}:a::a1"]
+    hand.run_all()
+    hand.run(lost)
+    assert attempts(row, "a") == [(1, "success", None)]
+
+
+def test_a_message_that_still_stands_in_its_queue_is_not_sent_again(hand: Hand) -> None:
+    started({"a": template("a")}, "start -> a")
+
+    engine().recovery.sweep_deadlines(in_seconds(31))
+    engine().recovery.sweep_deadlines(in_seconds(62))
+
+    assert len(hand.waiting()) == 1
+
+
+def test_an_execution_that_takes_too_long_is_ended(hand: Hand) -> None:
+    from tests.support.workflows import build
+
+    workflow = build(
+        {"start": ("trigger_manual", {}), "pause": ("wait", {"seconds": 3600}), "a": template("a")},
+        "start -> pause; pause -> a",
+        max_execution_seconds=60,
+    )
+    from tests.engine.stories import started_with
+
+    row = started_with(workflow)
+    hand.run_all()
+
+    engine().recovery.sweep_deadlines(in_seconds(59))
+    assert outcome(row).status == "running"
+    engine().recovery.sweep_deadlines(in_seconds(61))
+
+    assert outcome(row).status == "timed_out"
+    assert execution_events.after(row.execution_id, 0)[-1]["type"] == "execution_failed"
+    assert hand.redis.zcard(DEADLINES) == 0
+    assert keys_of(row) == {"meta"}
+
+
+def test_what_ended_in_time_is_watched_no_more(hand: Hand) -> None:
+    from tests.engine.stories import started_with
+    from tests.support.workflows import build
+
+    workflow = build({"start": ("trigger_manual", {}), "a": template("a")}, "start -> a", max_execution_seconds=60)
+    row = started_with(workflow)
+    hand.run_all()
+
+    assert hand.redis.zcard(DEADLINES) == 0
+    assert outcome(row).status == "completed"
+
+
+def test_a_deadline_that_nobody_can_make_sense_of_does_not_hide_the_others(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    hand.redis.zadd(DEADLINES, {"no:task": 0, "gone": 0, f"{row.execution_id}:nobody::a1": 0})
+    claim_as(ELSEWHERE, hand.take())
+
+    engine().recovery.sweep_deadlines(clock.now_ms())
+    hand.run_all()
+
+    assert outcome(row).status == "completed"
+    engine().recovery.sweep_deadlines(in_seconds(3600))
+    assert "gone" not in hand.redis.zrange(DEADLINES, 0, -1)
