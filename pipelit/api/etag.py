@@ -20,16 +20,16 @@ service's transaction, where nobody can change the row between the check and the
 import hashlib
 from typing import TypeVar
 
-from flask import Response, g, request
+from flask import Response, current_app, g, request
 
-from pipelit.api.marks import GUARDED, TAGGED, mark
+from pipelit.api.marks import GUARDED, TAGGED, mark, marks, view_of
 from pipelit.errors import StaleVersion
 from pipelit.services.preconditions import Precondition
 
 Row = TypeVar("Row")
 
 tagged = mark(TAGGED)
-"""The answer of this view has an ETag."""
+"""The answer of this view has an ETag: that of the row it names with `tag`, else that of its content."""
 
 guarded = mark(GUARDED)
 """This view honours `If-Match`."""
@@ -59,10 +59,17 @@ def if_match() -> Precondition:
 
 
 def finish(response: Response) -> Response:
-    """Put the ETag on the answer; a reader who has this version already gets 304."""
-    if "etag" not in g or not 200 <= response.status_code < 300:
+    """Put the ETag on the answer; a reader who has this version already gets 304.
+
+    A view that is marked and names no row is tagged by what it answers.
+    """
+    is_tagged = "etag" in g or TAGGED in marks(view_of(current_app, request.endpoint, request.method))
+    if not is_tagged or not 200 <= response.status_code < 300:
         return response
-    response.set_etag(g.etag)
+    if "etag" in g:
+        response.set_etag(g.etag)
+    else:
+        response.add_etag()
     response.headers["Cache-Control"] = "private, no-cache"
     response.make_conditional(request)
     return response

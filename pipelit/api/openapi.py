@@ -16,7 +16,7 @@ from flask import Flask, Response, current_app
 from flask_smorest.spec.plugins import FlaskPlugin
 from werkzeug.routing import BaseConverter, IntegerConverter
 
-from pipelit.api import refusals
+from pipelit.api import etag, refusals
 from pipelit.api.auth import open_route
 from pipelit.api.blueprint import Blueprint
 from pipelit.api.marks import GUARDED, IDEMPOTENT, OPEN, TAGGED, Mark, marks, view_of
@@ -114,6 +114,7 @@ def text(app: Flask) -> str:
 
 
 @open_route
+@etag.tagged
 def _serve() -> Response:
     """Put together on the first request of a process, when every route is there."""
     if "pipelit.openapi" not in current_app.extensions:

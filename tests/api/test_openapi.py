@@ -29,6 +29,13 @@ def document(app: Flask) -> dict[str, Any]:
     return found
 
 
+def test_who_has_the_document_need_not_read_it_again(app: Flask) -> None:
+    client = app.test_client()
+    seen = client.get("/api/v1/openapi.json").headers["ETag"]
+
+    assert client.get("/api/v1/openapi.json", headers={"If-None-Match": seen}).status_code == 304
+
+
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
