@@ -2,7 +2,7 @@
 
 ```
 PipelitError(code, status, detail)
-├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · StaleVersion · Unavailable
+├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · StaleVersion · Unavailable · ExecutionFailed
 ├─ Conflict ─ AlreadyExists, WrongState, WorkflowBusy, LastAdmin, AlreadySetUp, RequestInProgress, AnswerLost
 ├─ Invalid(errors)            what the caller sent, by field
 │   └─ InvalidGraph(problems) every problem of a workflow at once
@@ -63,6 +63,12 @@ class StaleVersion(PipelitError):
 
 class Unavailable(PipelitError):
     code, status, title = "unavailable", 503, "Not available right now"
+
+
+class ExecutionFailed(PipelitError):
+    """A workflow that was to answer a request did not come to an end; why is for its owner to read."""
+
+    code, status, title = "execution_failed", 500, "The workflow did not complete"
 
 
 class TooManyRequests(PipelitError):

@@ -8,6 +8,7 @@ from pipelit.api import (
     docs,
     edges,
     errors,
+    executions,
     graph,
     headers,
     health,
@@ -16,6 +17,7 @@ from pipelit.api import (
     nodes,
     openapi,
     users,
+    webhooks,
     workflows,
 )
 
@@ -26,6 +28,9 @@ BLUEPRINTS = (
     nodes.blueprint,
     edges.blueprint,
     graph.blueprint,
+    executions.starting,
+    executions.blueprint,
+    webhooks.blueprint,
     health.blueprint,
 )
 

@@ -1,11 +1,13 @@
-"""How much one process gives its WebSocket clients."""
+"""How much one process gives those who wait for events."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times are in seconds. `pause`: a client gets what arrives within it in one piece, once there is much."""
+    """Times are in seconds. `pause`: a client gets what arrives within it in one piece, once there is much.
+    `webhook`: so long a caller is kept waiting for a workflow's answer.
+    """
 
     connections: int = 2000
     subscriptions: int = 100
@@ -19,3 +21,4 @@ class Limits:
     missed_pongs: int = 2
     farewell: float = 1.0
     pause: float = 0.05
+    webhook: float = 30.0

@@ -1,0 +1,111 @@
+"""Executions: started by hand, looked at, stopped, answered, put away."""
+
+from typing import Any
+
+from flask import Response, jsonify
+from flask.views import MethodView
+
+from pipelit.api.auth import current_user
+from pipelit.api.blueprint import Blueprint
+from pipelit.api.idempotency import idempotent
+from pipelit.api.pagination import page_of, take_page
+from pipelit.api.schemas import execution as schemas
+from pipelit.api.waiting import start_and_wait
+from pipelit.models import WorkflowExecution
+from pipelit.services import execution_details, execution_events, executions
+from pipelit.services.execution_details import Detail, LogView
+from pipelit.services.executions import Filters
+from pipelit.services.paging import Listing
+
+starting = Blueprint("starting", "/workflows", "Runs of workflows.")
+blueprint = Blueprint("executions", "/executions", "Runs of workflows, and all that happened in them.")
+
+ExecutionPage = page_of(schemas.ExecutionSchema)
+
+
+@starting.route("/<slug>/execute/")
+class Execute(MethodView):
+    @idempotent
+    @starting.arguments(schemas.WaitQuery, location="query")
+    @starting.arguments(schemas.ExecuteArguments, required=False, example={"text": "Hello", "payload": {"vip": True}})
+    @starting.response(202, schemas.StartedSchema)
+    @starting.also(200, schemas.ExecutionDetailSchema, description="It ended while you waited.")
+    def post(self, query: dict[str, Any], body: dict[str, Any], slug: str) -> WorkflowExecution | Response:
+        """Run a workflow."""
+        user = current_user()
+        row = start_and_wait(lambda new: executions.start(slug, by=user, execution_id=new, **body), query["wait"])
+        if not query["wait"]:
+            return row
+        found = execution_details.get(row.execution_id, by=user)
+        return found.execution if found.execution.is_live else jsonify(schemas.ExecutionDetailSchema().dump(found))
+
+
+@blueprint.route("/")
+class Executions(MethodView):
+    @blueprint.arguments(schemas.ExecutionQuery, location="query")
+    @blueprint.response(200, ExecutionPage)
+    def get(self, arguments: dict[str, Any]) -> Listing[WorkflowExecution]:
+        """The executions of the workflows you may look at, newest first."""
+        page = take_page(arguments)
+        return executions.listed(Filters(**arguments), page, by=current_user())
+
+
+@blueprint.route("/batch-delete/")
+class BatchDelete(MethodView):
+    @idempotent
+    @blueprint.arguments(schemas.ExecutionIdsSchema)
+    @blueprint.response(204)
+    @blueprint.refusal(404)
+    def post(self, body: dict[str, Any]) -> None:
+        """Delete all of these executions, or none of them. Live ones are refused."""
+        executions.remove(body["execution_ids"], by=current_user())
+
+
+@blueprint.route("/<execution_id>/")
+class Execution(MethodView):
+    @blueprint.response(200, schemas.ExecutionDetailSchema)
+    def get(self, execution_id: str) -> Detail:
+        """An execution with its logs and the executions it started."""
+        return execution_details.get(execution_id, by=current_user())
+
+    @blueprint.response(204)
+    def delete(self, execution_id: str) -> None:
+        """Delete an ended execution, and all that was kept of it."""
+        executions.remove([execution_id], by=current_user())
+
+
+@blueprint.route(f"/<execution_id>/logs/<int(min=1, max={schemas.LARGEST_LOG}):log_id>/")
+class Log(MethodView):
+    @blueprint.response(200, schemas.LogSchema)
+    def get(self, execution_id: str, log_id: int) -> LogView:
+        """One log with its values whole, however large they are."""
+        return execution_details.log(execution_id, log_id, by=current_user())
+
+
+@blueprint.route("/<execution_id>/events/")
+class Events(MethodView):
+    @blueprint.arguments(schemas.EventsQuery, location="query")
+    @blueprint.response(200, schemas.EventsSchema)
+    def get(self, arguments: dict[str, Any], execution_id: str) -> dict[str, Any]:
+        """The numbered events, as they were told over the WebSocket."""
+        found = executions.get(execution_id, by=current_user())
+        return {"items": execution_events.after(found.execution_id, arguments["after"], arguments["limit"])}
+
+
+@blueprint.route("/<execution_id>/cancel/")
+class Cancel(MethodView):
+    @idempotent
+    @blueprint.response(200, schemas.ExecutionSchema)
+    def post(self, execution_id: str) -> WorkflowExecution:
+        """Stop an execution. What runs is told to stop, what waits does not begin."""
+        return executions.cancel(execution_id, by=current_user())
+
+
+@blueprint.route("/<execution_id>/resume/")
+class Resume(MethodView):
+    @idempotent
+    @blueprint.arguments(schemas.ResumeArguments, required=False, example={"decision": "approve"})
+    @blueprint.response(200, schemas.ExecutionSchema)
+    def post(self, body: dict[str, Any], execution_id: str) -> WorkflowExecution:
+        """Answer what an execution waits for."""
+        return executions.resume(execution_id, by=current_user(), **body)

@@ -1,0 +1,163 @@
+"""Executions: as a list shows them, and with everything that happened."""
+
+from typing import Any
+
+from marshmallow import ValidationError, validate
+
+from pipelit.api.pagination import PageArguments
+from pipelit.api.schemas import fields
+from pipelit.api.schemas.base import AnswerSchema, Schema
+from pipelit.services import sizes
+
+STATUSES = ("pending", "running", "interrupted", "completed", "failed", "cancelled", "timed_out")
+STEP_STATUSES = ("pending", "running", "waiting", "success", "failed", "skipped")
+MOST_EVENTS = 1000
+LONGEST_WAIT = 60
+LONGEST_ID = 36
+LARGEST_LOG = 2**53 - 1
+REFERENCES = ' A value too large for a list stands as `{"$blob": …, "bytes": …}`; the log itself has it.'
+MOST_BYTES = 8 * 1024 * 1024
+AN_ID = validate.Length(1, LONGEST_ID)
+
+
+def is_reasonable(value: Any) -> None:
+    """Raises if a value is deeper than anybody can work with."""
+    reason = sizes.objection(value, most_bytes=MOST_BYTES)
+    if reason is not None:
+        raise ValidationError(reason)
+
+
+class ExecuteArguments(Schema):
+    """What to start a workflow with. The trigger may be left out if there is only one, or one entry point."""
+
+    trigger_node_id = fields.String(validate=validate.Length(1, 100))
+    payload = fields.Dict(keys=fields.String(), validate=is_reasonable)
+    text = fields.String(validate=validate.Length(max=1_000_000))
+
+
+class WaitQuery(Schema):
+    """How long to wait for the end."""
+
+    wait = fields.QueryInteger(
+        most=LONGEST_WAIT,
+        load_default=0,
+        metadata={"description": "Seconds. An execution that ends in time is answered as a whole, with 200."},
+    )
+
+
+class StartedSchema(AnswerSchema):
+    """What was started: it will run, whatever happens to this server."""
+
+    execution_id = fields.String()
+    status = fields.String(validate=validate.OneOf(STATUSES))
+
+
+class ExecutionQuery(PageArguments):
+    """Which executions to list."""
+
+    workflow_slug = fields.String(validate=validate.Length(1, 255))
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    trigger = fields.String(validate=validate.Length(1, 30), metadata={"description": "manual, webhook, …"})
+    since = fields.UtcTime(metadata={"description": "Made at this time or later."})
+    until = fields.UtcTime(metadata={"description": "Made before this time."})
+    search = fields.String(
+        validate=validate.Length(1, 200), metadata={"description": "In id, error message and workflow name."}
+    )
+
+
+class ExecutionSchema(AnswerSchema):
+    """An execution as a list shows it."""
+
+    execution_id = fields.String()
+    workflow_slug = fields.String(attribute="workflow.slug")
+    trigger_node_id = fields.String()
+    trigger = fields.String()
+    status = fields.String(validate=validate.OneOf(STATUSES))
+    error_message = fields.String(allow_none=True)
+    error_code = fields.String(allow_none=True)
+    created_at = fields.UtcTime()
+    started_at = fields.UtcTime(allow_none=True)
+    completed_at = fields.UtcTime(allow_none=True)
+    duration_ms = fields.Integer(allow_none=True)
+    total_tokens = fields.Integer()
+    total_cost_usd = fields.Float()
+    llm_calls = fields.Integer()
+    parent_execution_id = fields.String(allow_none=True)
+
+
+class LogSchema(AnswerSchema):
+    """One attempt of one step, or a step that was skipped."""
+
+    id = fields.Integer(most=LARGEST_LOG)
+    node_id = fields.String()
+    component_type = fields.String()
+    scope = fields.String(metadata={"description": "The loop iterations around the step; empty outside of loops."})
+    attempt = fields.Integer()
+    status = fields.String(validate=validate.OneOf(STEP_STATUSES))
+    route = fields.String(allow_none=True)
+    input = fields.Raw(allow_none=True, metadata={"description": "The configuration, its expressions resolved."})
+    output = fields.Raw(allow_none=True, metadata={"description": "The outputs by port." + REFERENCES})
+    error = fields.String(allow_none=True)
+    error_code = fields.String(allow_none=True)
+    metadata = fields.Raw(allow_none=True)
+    duration_ms = fields.Integer(allow_none=True)
+    queued_ms = fields.Integer(allow_none=True)
+    timestamp = fields.UtcTime()
+
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        """What the view does not know is the row's own."""
+        return super().get_attribute(obj if hasattr(obj, attr) else obj.log, attr, default)
+
+
+class ExecutionDetailSchema(ExecutionSchema):
+    """An execution with everything that went in, happened and came out."""
+
+    final_output = fields.Raw(allow_none=True)
+    trigger_payload = fields.Raw(allow_none=True)
+    workflow_version = fields.Integer(attribute="version.number", allow_none=True, dump_default=None)
+    logs = fields.List(fields.Nested(LogSchema))
+    children = fields.List(fields.Nested(ExecutionSchema))
+
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        """What the view does not know is the row's own."""
+        return super().get_attribute(obj if hasattr(obj, attr) else obj.execution, attr, default)
+
+
+class EventsQuery(Schema):
+    """Which events to answer."""
+
+    after = fields.QueryInteger(load_default=0, metadata={"description": "The number of the last event you have."})
+    limit = fields.QueryInteger(least=1, most=MOST_EVENTS, load_default=MOST_EVENTS)
+
+
+class EventSchema(AnswerSchema):
+    """Something that happened, as the WebSocket told it."""
+
+    seq = fields.Integer()
+    type = fields.String()
+    data = fields.Dict(keys=fields.String())
+    timestamp = fields.String(metadata={"format": "date-time"})
+
+
+class EventsSchema(AnswerSchema):
+    """Events in order; there may be more after the last one."""
+
+    items = fields.List(fields.Nested(EventSchema))
+
+
+class ResumeArguments(Schema):
+    """An answer to what an execution waits for. The node may be left out if only one waits."""
+
+    node_id = fields.String(validate=validate.Length(1, 100))
+    decision = fields.String(validate=validate.OneOf(["approve", "reject"]), load_default="approve")
+    data = fields.Raw(
+        allow_none=True,
+        validate=is_reasonable,
+        metadata={"description": "The output of a step that waited for somebody outside."},
+    )
+
+
+class ExecutionIdsSchema(Schema):
+    """Executions by their ids."""
+
+    execution_ids = fields.List(fields.String(validate=AN_ID), required=True, validate=validate.Length(1, 200))
