@@ -5,7 +5,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import structlog
 from redis import Redis
+from redis.exceptions import RedisError
 
 from pipelit.engine.core import codec
 from pipelit.engine.core.graph import Plan
@@ -13,6 +15,8 @@ from pipelit.engine.keys import plan_key
 from pipelit.errors import NotFound
 from pipelit.extensions import db
 from pipelit.models.execution import CompiledPlan
+
+log = structlog.get_logger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -72,8 +76,12 @@ class Plans:
 
     def share(self, plan_hash: str, plan: Plan, text: str) -> None:
         """Let the workers find a new plan without asking SQL."""
-        self.redis.set(plan_key(plan.workflow_id, plan_hash), text, ex=TTL_SECONDS)
         self._plans.put(plan_hash, plan)
+        try:
+            self.redis.set(plan_key(plan.workflow_id, plan_hash), text, ex=TTL_SECONDS)
+        except RedisError:
+            # An execution is accepted without a broker too; who runs it finds the plan in SQL.
+            log.info("plan_not_shared", plan_hash=plan_hash)
 
     def _load(self, workflow_id: int, plan_hash: str) -> str:
         row = db.session.get(CompiledPlan, plan_hash)

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -20,11 +21,11 @@ from pipelit.engine.recovery import start_of
 from pipelit.engine.runtime import engine
 from pipelit.errors import Invalid, NotFound, WrongState
 from pipelit.extensions import db, transaction
-from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution
+from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution, WorkflowNode
 from pipelit.models.execution import LIVE
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
-from pipelit.services import plans, rights
+from pipelit.services import node_config, plans, rights
 from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
 
@@ -66,17 +67,19 @@ def begin(
     *,
     by: UserProfile | None = None,
     execution_id: str | None = None,
+    config: Any = None,
 ) -> WorkflowExecution:
     """Accept an event for a trigger: the row is committed first, then the engine is told.
 
     If the broker is away the execution stays `pending`, and maintenance starts it when the broker is back. Raises
     `InvalidGraph` with every problem of what the trigger reaches. `execution_id` may be chosen beforehand, by whoever
-    wants to listen to the execution from its beginning.
+    wants to listen to the execution from its beginning; `config` is the trigger's, secrets included, if they have it.
     """
     compiled = plans.current(workflow, trigger_node_id)
     node_type = registry.get(compiled.plan.nodes[compiled.plan.trigger].type)
     assert isinstance(node_type, TriggerNode), "a plan starts at a trigger"
-    config = node_type.configure(dict(compiled.plan.nodes[compiled.plan.trigger].config))
+    if config is None:
+        config = node_type.configure(_stored_config(workflow, trigger_node_id))
     outputs = node_type.emit(config, event)
     values.encode_outputs(outputs)
     with transaction() as session:
@@ -98,6 +101,14 @@ def begin(
     except RedisError:
         log.warning("start_postponed", execution_id=row.execution_id)
     return row
+
+
+def _stored_config(workflow: Workflow, node_id: str) -> dict[str, Json]:
+    """A trigger's configuration with its secrets, which plans do without."""
+    node = db.session.scalars(
+        select(WorkflowNode).where(WorkflowNode.workflow_id == workflow.id, WorkflowNode.node_id == node_id)
+    ).one()
+    return node_config.values_of(node.config) | node_config.secrets_of(node.config)
 
 
 def get(execution_id: str, *, by: UserProfile | None, needed: Access = Access.VIEWER) -> WorkflowExecution:
@@ -157,13 +168,12 @@ def listed(filters: Filters, page: Page, *, by: UserProfile) -> Listing[Workflow
 
 def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
     """Stop an execution. Raises `WrongState` if it is over already."""
-    row = get(execution_id, by=by, needed=Access.EDITOR)
-    if row.is_live and engine().coordinator.tell(execution_id, Cancelled()):
-        engine().drain_journal()
-    elif row.is_live and not _cancel_unstarted(execution_id):
-        engine().drain_journal()
+    if not get(execution_id, by=by, needed=Access.EDITOR).is_live:
         _refuse_ended(execution_id)
-    elif not row.is_live:
+    if engine().coordinator.tell(execution_id, Cancelled()):
+        engine().drain_journal()
+    elif not _cancel_unstarted(execution_id):
+        engine().drain_journal()
         _refuse_ended(execution_id)
     return _fresh(execution_id)
 
