@@ -108,7 +108,7 @@ def _stored_config(workflow: Workflow, node_id: str) -> dict[str, Json]:
     node = db.session.scalars(
         select(WorkflowNode).where(WorkflowNode.workflow_id == workflow.id, WorkflowNode.node_id == node_id)
     ).one()
-    return node_config.values_of(node.config) | node_config.secrets_of(node.config)
+    return registry.current_values(node.config) | node_config.secrets_of(node.config)
 
 
 def get(execution_id: str, *, by: UserProfile | None, needed: Access = Access.VIEWER) -> WorkflowExecution:

@@ -81,6 +81,16 @@ def running(record_id: int) -> Iterator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def preparing() -> Iterator[None]:
+    """What is committed in here is not yet what the request is about: if it goes no further, its key stays free."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
 def finish(record_id: int, answer: Answer) -> None:
     """Keep the answer, encrypted: it may hold a key that is shown once."""
     kept = cipher.encrypt(json.dumps({"body": answer.body, "headers": answer.headers}))

@@ -13,7 +13,7 @@ from pipelit.extensions import db, transaction
 from pipelit.models import CompiledPlan, Workflow, WorkflowNode, WorkflowVersion
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerNode
-from pipelit.services import content, graph
+from pipelit.services import content, graph, idempotency
 
 
 def current(workflow: Workflow, trigger_node_id: str) -> Compiled:
@@ -52,11 +52,11 @@ def _compile(workflow: Workflow, trigger_node_id: str) -> Compiled:
     text = codec.encode_plan(plan)
     plan_hash = codec.structure_hash(text)
     try:
-        with transaction() as session:
+        with idempotency.preparing(), transaction() as session:
             version_id = _store(session, loaded, plan_hash, text)
     except IntegrityError:
         # Another process stored the same plan or version at the same time; now they are there to be found.
-        with transaction() as session:
+        with idempotency.preparing(), transaction() as session:
             version_id = _store(session, loaded, plan_hash, text)
     engine().plans.share(plan_hash, plan, text)
     return Compiled(plan, plan_hash, version_id)

@@ -41,7 +41,7 @@ def matching(kind: str, key: str) -> list[Match]:
 
 def start(match: Match, event: TriggerEvent, *, execution_id: str | None = None) -> WorkflowExecution:
     """Run the workflow of a trigger that an event is meant for. What is returned is stored: it will run."""
-    return executions.begin(match.workflow, match.node_id, event, execution_id=execution_id)
+    return executions.begin(match.workflow, match.node_id, event, execution_id=execution_id, config=match.config)
 
 
 def _configured(node_type: TriggerNode[Any], row: ComponentConfig) -> Any:
