@@ -5,6 +5,7 @@ from typing import Any
 from flask import Response, jsonify
 from flask.views import MethodView
 
+from pipelit.api import etag
 from pipelit.api.auth import current_user
 from pipelit.api.blueprint import Blueprint
 from pipelit.api.idempotency import idempotent
@@ -20,6 +21,7 @@ from pipelit.services.paging import Listing
 starting = Blueprint("starting", "/workflows", "Runs of workflows.")
 blueprint = Blueprint("executions", "/executions", "Runs of workflows, and all that happened in them.")
 
+ONE_EXECUTION = {"execution_ids": ["1b671a64-40d5-491e-99b0-da01ff1f3341"]}
 ExecutionPage = page_of(schemas.ExecutionSchema)
 
 
@@ -51,9 +53,11 @@ class Executions(MethodView):
 
 
 @blueprint.route("/batch-delete/")
-class BatchDelete(MethodView):
+class DeletedExecutions(MethodView):
     @idempotent
-    @blueprint.arguments(schemas.ExecutionIdsSchema)
+    @blueprint.arguments(
+        schemas.ExecutionIdsSchema, example={"execution_ids": ["1b671a64-40d5-491e-99b0-da01ff1f3341"]}
+    )
     @blueprint.response(204)
     @blueprint.refusal(404)
     def post(self, body: dict[str, Any]) -> None:
@@ -61,8 +65,9 @@ class BatchDelete(MethodView):
         executions.remove(body["execution_ids"], by=current_user())
 
 
-@blueprint.route("/<execution_id>/")
+@blueprint.route("/<slug:execution_id>/")
 class Execution(MethodView):
+    @etag.tagged
     @blueprint.response(200, schemas.ExecutionDetailSchema)
     def get(self, execution_id: str) -> Detail:
         """An execution with its logs and the executions it started."""

@@ -71,7 +71,7 @@ class IdConverter(IntegerConverter):
 
 
 class SlugConverter(BaseConverter):
-    """The slug of a workflow; the names of routes beside it are none."""
+    """A slug, or an execution's id; the names of routes beside it are none."""
 
     regex = rf"(?!(?:{'|'.join(sorted(RESERVED_SLUGS))})(?:/|$))[^/]+"
 

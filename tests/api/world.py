@@ -4,10 +4,11 @@ import hashlib
 from dataclasses import dataclass
 
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import select, text
 
+from pipelit import clock
 from pipelit.extensions import db, transaction
-from pipelit.models import APIKey, Base, UserProfile
+from pipelit.models import APIKey, Base, CompiledPlan, ExecutionLog, UserProfile, Workflow, WorkflowExecution
 from tests.support.callers import Caller
 
 CALLER, SOMEBODY = 1_000_001, 1_000_002
@@ -19,21 +20,28 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 STILL_THERE = text(
     """
     SELECT (SELECT count(*) FROM workflows WHERE slug = 'known' AND deleted_at IS NULL)
-         + (SELECT count(*) FROM workflow_nodes WHERE id IN (1, 2) AND node_id IN ('start', 'shape'))
+         + (SELECT count(*) FROM workflow_nodes WHERE id IN (1, 2, 3) AND node_id IN ('start', 'hook', 'shape'))
          + (SELECT count(*) FROM workflow_edges WHERE id = 1)
          + (SELECT count(*) FROM workflow_collaborators WHERE id = 1)
          + (SELECT count(*) FROM user_profiles WHERE id IN (1000001, 1000002))
+         + (SELECT count(*) FROM workflow_executions WHERE execution_id = 'ended' AND status = 'completed')
+         + (SELECT count(*) FROM execution_logs WHERE id = 1)
          + (SELECT count(*) FROM api_keys WHERE id IN (1500000, 2000001, 2000002))
     """
 )
-PARTS = 10
+PARTS = 13
 
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 GRAPH = {
     "nodes": [
         {"node_id": "start", "component_type": "trigger_manual"},
+        {"node_id": "hook", "component_type": "trigger_webhook", "config": {"path": "known-hook", "methods": METHODS}},
         {"node_id": "shape", "component_type": "template", "config": {"template": "Hello {{ start.text }}"}},
     ],
-    "edges": [{"source_node_id": "start", "target_node_id": "shape"}],
+    "edges": [
+        {"source_node_id": "start", "target_node_id": "shape"},
+        {"source_node_id": "hook", "target_node_id": "shape"},
+    ],
 }
 
 
@@ -66,3 +74,25 @@ class World:
         assert admin.put("/workflows/known/graph/", GRAPH).status_code == 200
         share = {"user_id": SOMEBODY, "role": "viewer"}
         assert admin.post("/workflows/known/collaborators/", share).status_code == 201
+        with self.app.app_context(), transaction() as session:
+            workflow_id = session.scalars(select(Workflow.id)).one()
+            session.add(CompiledPlan(hash="plan", plan="{}"))
+            session.flush()
+            session.add(_ended(workflow_id))
+            session.flush()
+            session.add(
+                ExecutionLog(id=1, execution_id="ended", node_id="shape", component_type="template", status="success")
+            )
+
+
+def _ended(workflow_id: int) -> WorkflowExecution:
+    return WorkflowExecution(
+        execution_id="ended",
+        workflow_id=workflow_id,
+        plan_hash="plan",
+        trigger_node_id="start",
+        status="completed",
+        trigger_payload={"text": "Hello"},
+        started_at=clock.now(),
+        completed_at=clock.now(),
+    )

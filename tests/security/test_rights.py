@@ -58,7 +58,7 @@ def _routes(document: dict[str, Any]) -> Iterator[Route]:
 READING = {"/workflows/{slug}/duplicate/", "/workflows/{slug}/validate/"}
 """Posts that leave the workflow they are about as it is: whoever may read it may do them."""
 
-NUMBERS = {"user_id": 1, "key_id": 1, "edge_id": 1, "number": 1}
+NUMBERS = {"log_id": 1, "user_id": 1, "key_id": 1, "edge_id": 1, "number": 1}
 
 
 def test_without_a_key_only_the_open_routes_answer(routes: list[Route], anonymous: Caller) -> None:
@@ -96,6 +96,21 @@ def test_nothing_of_another_users_workflow_is_there(routes: list[Route], normal:
         assert (answer.status_code, answer.json["code"]) == (404, "not_found"), route.name
     assert stranger.get("/workflows/").json["total"] == 0
     assert normal.get("/workflows/mine/").status_code == 200
+
+
+def test_nothing_of_another_users_executions_is_there(routes: list[Route], normal: Caller, stranger: Caller) -> None:
+    normal.post("/workflows/", {"name": "Mine", "slug": "mine"})
+    assert normal.post("/workflows/mine/nodes/", {"component_type": "trigger_manual"}).status_code == 201
+    execution_id = normal.post("/workflows/mine/execute/").json["execution_id"]
+
+    beneath = [route for route in routes if "{execution_id}" in route.template]
+    assert len(beneath) >= 5
+    for route in beneath:
+        answer = route.call(stranger, execution_id=execution_id, **NUMBERS)
+        assert (answer.status_code, answer.json["code"]) == (404, "not_found"), route.name
+    assert stranger.post("/executions/batch-delete/", {"execution_ids": [execution_id]}).status_code == 404
+    assert stranger.get("/executions/").json["total"] == 0
+    assert normal.get(f"/executions/{execution_id}/").status_code == 200
 
 
 def test_a_reader_of_a_public_workflow_changes_nothing(routes: list[Route], normal: Caller, stranger: Caller) -> None:
