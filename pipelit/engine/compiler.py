@@ -179,7 +179,7 @@ def _unreadable(topology: Topology, node: WorkflowNode, names: set[NodeId]) -> I
             close = difflib.get_close_matches(name, [*topology.nodes, *ALWAYS_THERE], 1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             yield Problem("unknown_name", f"{here} reads '{name}', and no node is called so.{hint}", here)
-        elif name not in topology.ancestors[here]:
-            yield Problem("not_before", f"{here} reads '{name}', which does not run before it.", here)
         elif (around := topology.loops_around[name]) != loops[: len(around)]:
             yield Problem("inside_loop", f"{here} reads '{name}', which runs once per item inside {around[-1]}.", here)
+        elif name not in topology.ancestors[here]:
+            yield Problem("not_before", f"{here} reads '{name}', which does not run before it.", here)
