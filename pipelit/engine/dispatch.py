@@ -61,7 +61,7 @@ class Template:
             "id": task_id,
             "root_id": (request.root_id or request.id) if request else task_id,
             "parent_id": request.id if request else None,
-            "argsrepr": saferepr(args, ARGSREPR_LENGTH),
+            "argsrepr": shown if len(shown := repr(args)) < ARGSREPR_LENGTH else saferepr(args, ARGSREPR_LENGTH),
         }
         properties = {**message["properties"], "correlation_id": task_id, "delivery_tag": str(uuid.uuid4())}
         body = base64.b64encode(json.dumps([args, {}, EMBED]).encode()).decode()

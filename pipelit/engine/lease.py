@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +23,11 @@ BEAT_SECONDS = 1.0
 
 def owner() -> str:
     """This process, as claims name it: `host/pid/start`; pids come again, together with the start time they do not."""
-    pid = os.getpid()
+    return _named(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _named(pid: int) -> str:
     return f"{socket.gethostname()}/{pid}/{_started(pid)}"
 
 

@@ -7,7 +7,7 @@ from pipelit.engine.runtime import engine
 from pipelit.extensions import celery
 from pipelit.tasks.base import in_app
 
-LINGER_SECONDS = 0.15
+LINGER_SECONDS = 0.25
 """How long the writer waits for more, when nobody waits for it: fewer, larger transactions."""
 
 
