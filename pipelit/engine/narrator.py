@@ -10,7 +10,7 @@ from pipelit.engine import broadcast, values
 from pipelit.engine.core.events import Failure
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import ExecutionStatus, StepId, scope_text
-from pipelit.engine.journal import Entry, Kind
+from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.store import Transaction
 
 END_EVENTS = {

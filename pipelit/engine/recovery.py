@@ -90,10 +90,19 @@ class Recovery:
         elif known is not StepStatus.READY:
             self.redis.zrem(DEADLINES, member)
         elif self._is_claimed(task):
-            log.warning("lease_expired", task=member)
-            self.worker.lost(task)
+            self._expire(task, at_ms)
         else:
             self._send_again(task, at_ms)
+
+    def _expire(self, task: TaskId, at_ms: int) -> None:
+        """Give up on a claim that was not renewed, unless the server was not there to hear of it."""
+        lease_ms = round(self.worker.limits.lease * 1000)
+        back_ms = clock.now_ms() - 1000 * int(self.redis.info("server")["uptime_in_seconds"])
+        if at_ms < back_ms + lease_ms:
+            self.redis.zadd(DEADLINES, {str(task): back_ms + lease_ms}, xx=True)
+            return
+        log.warning("lease_expired", task=str(task))
+        self.worker.lost(task)
 
     def _time_out(self, execution_id: str) -> None:
         if not self.coordinator.tell(execution_id, TimedOut()):

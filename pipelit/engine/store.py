@@ -1,19 +1,28 @@
 """The working state of live executions in Redis: read whole, written only by the scripts beside this module."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
+import structlog
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pipelit.engine import broadcast
 from pipelit.engine.core import codec
 from pipelit.engine.core.state import ExecutionStatus, State, StepId
 from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field
 
+log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
+
+PAUSE_SECONDS = 0.5
+"""Between two tries while the server is away."""
 
 CHUNK = 500
 """Pairs in one command: Lua's unpack takes some thousands of words at most."""
@@ -59,6 +68,16 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
     rest = iter(items)
     while chunk := tuple(islice(rest, size)):
         yield chunk
+
+
+def patiently(action: Callable[[], T]) -> T:
+    """Do something as soon as the server is there. What it changes may have been changed by a try whose answer was lost."""
+    while True:
+        try:
+            return action()
+        except (RedisConnectionError, RedisTimeoutError):
+            log.warning("broker_unreachable")
+            time.sleep(PAUSE_SECONDS)
 
 
 class Transaction:

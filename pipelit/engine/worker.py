@@ -1,5 +1,6 @@
 """Runs one attempt of a step: claim it, resolve its inputs, run the node, report."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,7 +28,7 @@ from pipelit.engine.core.state import State, StepId, takes
 from pipelit.engine.keys import TaskId, item_field, output_field, total_field
 from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner, time_limit
 from pipelit.engine.narrator import Report, node_status
-from pipelit.engine.store import Claim, Meta, Taken
+from pipelit.engine.store import Claim, Meta, Taken, patiently
 from pipelit.errors import ExpressionError, NodeCrashed, StepError
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
@@ -65,11 +66,12 @@ class Worker:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
         plan = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash)
         started = clock.now_ms()
-        match self._claim(plan, task, meta, started):
-            case Claim() as claim:
-                self._run(_Step(plan, task, claim, meta, max(0, started - due_ms), started))
-            case Taken(claimed_by) if is_dead(claimed_by.partition(" ")[2]):
-                self.lost(task)
+        claim = f"{task.attempt} {owner()} {uuid.uuid4().hex}"
+        match patiently(lambda: self._claim(plan, task, meta, claim, started)):
+            case Claim() as claimed:
+                self._run(_Step(plan, task, claimed, meta, max(0, started - due_ms), started))
+            case Taken(by) if is_dead(by.split(" ")[1]):
+                patiently(lambda: self.lost(task))
             case _:
                 log.info("delivery_ignored", task=str(task))
 
@@ -85,10 +87,10 @@ class Worker:
 
         return self.coordinator.tell(task.execution_id, event)
 
-    def _claim(self, plan: Plan, task: TaskId, meta: Meta, at: int) -> Claim | Taken | None:
+    def _claim(self, plan: Plan, task: TaskId, meta: Meta, claim: str, at: int) -> Claim | Taken | None:
         return self.coordinator.store.claim(
             task,
-            claim=f"{task.attempt} {owner()}",
+            claim=claim,
             lease_until=at + round(self.limits.lease * 1000),
             event=node_status(task.execution_id, task.step, "running", at, attempt=task.attempt),
             channels=(
@@ -102,7 +104,7 @@ class Worker:
         with structlog.contextvars.bound_contextvars(task=str(step.task)):
             event, report = self._attempt(step)
             known = (step.claim.snapshot, step.meta)
-            self.coordinator.tell(step.task.execution_id, event, report, known=known)
+            patiently(lambda: self.coordinator.tell(step.task.execution_id, event, report, known=known))
 
     def _attempt(self, step: "_Step") -> tuple[Event, Report]:
         node_type: StepNode[Any] = self.types[step.node.type]  # type: ignore[assignment]  # only steps are sent

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from pipelit.engine import journal
-from pipelit.engine.journal import Entry, Kind
+from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.runtime import engine
 from pipelit.extensions import db
 from pipelit.models import ExecutionEvents, PendingTask, WorkflowExecution

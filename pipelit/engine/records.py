@@ -1,0 +1,158 @@
+"""Journal entries as rows: a handful of statements for a whole batch, each of which may safely be repeated."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any, cast
+
+from sqlalchemy import Table, bindparam, delete, select
+from sqlalchemy.orm import Session
+
+from pipelit.engine import blobs
+from pipelit.engine.core.graph import Json
+from pipelit.engine.entries import Entry, Kind
+from pipelit.models.execution import LIVE, ExecutionEvents, ExecutionLog, PendingTask, WorkflowExecution
+
+TEXT_LIMIT = 4_000
+
+# Statements on the tables themselves: the unit of work would only cost time here.
+EXECUTIONS, LOGS, EVENTS, TASKS = (
+    cast(Table, model.__table__) for model in (WorkflowExecution, ExecutionLog, ExecutionEvents, PendingTask)
+)
+
+END = (
+    EXECUTIONS.update()
+    .where(EXECUTIONS.c.execution_id == bindparam("ended"), EXECUTIONS.c.status.in_(LIVE))
+    .values(
+        {
+            name: bindparam(f"new_{name}")
+            for name in (
+                "status",
+                "started_at",
+                "completed_at",
+                "final_output",
+                "error_message",
+                "error_code",
+            )
+        }
+    )
+)
+START = (
+    EXECUTIONS.update()
+    .where(EXECUTIONS.c.execution_id == bindparam("started"), EXECUTIONS.c.status == "pending")
+    .values(status="running", started_at=bindparam("new_started_at"))
+)
+
+
+def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, bytes]) -> None:
+    """Write entries of executions that are all there; `kept_events` are those of the executions that end."""
+    by_kind: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}
+    for entry in batch:
+        by_kind[entry.kind].append(entry)
+    ended = by_kind[Kind.ENDED]
+    over = {entry.execution_id for entry in ended}
+    started = [entry for entry in by_kind[Kind.STARTED] if entry.execution_id not in over]
+    _insert_once(session, LOGS, [_log_row(entry) for entry in by_kind[Kind.LOG]])
+    if started:
+        rows = [{"started": entry.execution_id, "new_started_at": _time(entry.facts["at"])} for entry in started]
+        session.connection().execute(START, rows)
+    for entry in batch:
+        if entry.kind in (Kind.HELD, Kind.RELEASED):
+            _ask_or_answer(session, entry)
+    if ended:
+        session.connection().execute(END, [_end_row(entry) for entry in ended])
+        events = [{"execution_id": execution_id, "events": kept_events[execution_id]} for execution_id in over]
+        _insert_once(session, EVENTS, events)
+        session.execute(TASKS.delete().where(TASKS.c.execution_id.in_(over)))
+
+
+def existing(session: Session, ids: set[str]) -> set[str]:
+    """Those of these executions that have a row."""
+    return set(session.scalars(select(WorkflowExecution.execution_id).where(WorkflowExecution.execution_id.in_(ids))))
+
+
+def _insert_once(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, leaving alone those that are there already."""
+    if not rows:
+        return
+    # Each dialect has an insert of its own; only the one in use is loaded.
+    dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
+    session.connection().execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def _log_row(entry: Entry) -> dict[str, Any]:
+    facts = entry.facts
+    return {
+        "execution_id": entry.execution_id,
+        "node_id": facts["node_id"],
+        "component_type": facts["component_type"],
+        "scope": facts["scope"],
+        "attempt": facts["attempt"],
+        "status": facts["status"],
+        "route": facts.get("route"),
+        "input": entry.input,
+        "output": entry.output,
+        "error": _text(facts.get("error")),
+        "error_code": facts.get("error_code"),
+        "metadata": json.dumps(facts["details"]) if facts.get("details") else None,
+        "queued_ms": facts.get("queued_ms"),
+        "duration_ms": facts.get("duration_ms"),
+        "timestamp": _time(facts["at"]),
+    }
+
+
+def _end_row(entry: Entry) -> dict[str, Any]:
+    facts = entry.facts
+    return {
+        "ended": entry.execution_id,
+        "new_status": facts["status"],
+        "new_started_at": _time(facts["started_at"]),
+        "new_completed_at": _time(facts["at"]),
+        "new_final_output": blobs.read(entry.output, entry.execution_id) if entry.output else None,
+        "new_error_message": _text(facts.get("error")),
+        "new_error_code": facts.get("error_code"),
+    }
+
+
+def _ask_or_answer(session: Session, entry: Entry) -> None:
+    """Put a question to a person, or take it back; an execution is interrupted for as long as there is one."""
+    mine = PendingTask.execution_id == entry.execution_id
+    if entry.kind is Kind.HELD:
+        _insert_once(session, TASKS, [_task_row(entry)])
+        _move(session, entry, "running", "interrupted")
+        return
+    session.execute(delete(PendingTask).where(mine, PendingTask.step == entry.facts["step"]))
+    if session.scalar(select(PendingTask.task_id).where(mine).limit(1)) is None:
+        _move(session, entry, "interrupted", "running")
+
+
+def _task_row(entry: Entry) -> dict[str, Any]:
+    facts = entry.facts
+    return {
+        "task_id": facts["task_id"],
+        "execution_id": entry.execution_id,
+        "step": facts["step"],
+        "node_id": facts["node_id"],
+        "kind": facts["kind"],
+        "created_at": _time(facts["at"]),
+        "expires_at": _time(facts["expires_at"]) if facts.get("expires_at") else None,
+    }
+
+
+def _move(session: Session, entry: Entry, before: str, after: str) -> None:
+    """Move an execution from one status to another, if it still stands where it is moved from."""
+    here = (EXECUTIONS.c.execution_id == entry.execution_id, EXECUTIONS.c.status == before)
+    session.execute(EXECUTIONS.update().where(*here).values(status=after))
+
+
+def _time(milliseconds: Json) -> datetime:
+    assert isinstance(milliseconds, int)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _text(value: Json) -> str | None:
+    """An error's message as the databases take it: no NUL characters, no lone surrogates, not endless."""
+    if value is None:
+        return None
+    return str(value).replace("\0", "").encode("utf-8", "replace").decode()[:TEXT_LIMIT]
