@@ -20,7 +20,7 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 STILL_THERE = text(
     """
     SELECT (SELECT count(*) FROM workflows WHERE slug = 'known' AND deleted_at IS NULL)
-         + (SELECT count(*) FROM workflow_nodes WHERE id IN (1, 2, 3) AND node_id IN ('start', 'hook', 'shape'))
+         + (SELECT count(*) FROM workflow_nodes WHERE id IN (1, 2, 3) AND node_id IN ('start', 'hook', 'greeting'))
          + (SELECT count(*) FROM workflow_edges WHERE id = 1)
          + (SELECT count(*) FROM workflow_collaborators WHERE id = 1)
          + (SELECT count(*) FROM user_profiles WHERE id IN (1000001, 1000002))
@@ -34,13 +34,12 @@ PARTS = 13
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 GRAPH = {
     "nodes": [
-        {"node_id": "start", "component_type": "trigger_manual"},
+        {"node_id": "start", "component_type": "trigger_manual", "is_entry_point": True},
         {"node_id": "hook", "component_type": "trigger_webhook", "config": {"path": "known-hook", "methods": METHODS}},
-        {"node_id": "shape", "component_type": "template", "config": {"template": "Hello {{ start.text }}"}},
+        {"node_id": "greeting", "component_type": "template", "config": {"template": "Hello {{ start.text }}"}},
     ],
     "edges": [
-        {"source_node_id": "start", "target_node_id": "shape"},
-        {"source_node_id": "hook", "target_node_id": "shape"},
+        {"source_node_id": "start", "target_node_id": "greeting"},
     ],
 }
 
@@ -63,7 +62,7 @@ class World:
             for table in reversed(Base.metadata.sorted_tables):
                 session.execute(table.delete())
             session.add(UserProfile(id=CALLER, username="schemathesis", role="admin"))
-            session.add(UserProfile(id=SOMEBODY, username="somebody"))
+            session.add(UserProfile(id=SOMEBODY, username="grace"))
             session.flush()
             known = hashlib.sha256(KEY.encode()).hexdigest()
             session.add(APIKey(id=KEY_IN_USE, user_id=CALLER, name="in use", prefix=KEY[:10], key_hash=known))
@@ -80,9 +79,8 @@ class World:
             session.flush()
             session.add(_ended(workflow_id))
             session.flush()
-            session.add(
-                ExecutionLog(id=1, execution_id="ended", node_id="shape", component_type="template", status="success")
-            )
+            step = {"node_id": "greeting", "component_type": "template", "status": "success"}
+            session.add(ExecutionLog(id=1, execution_id="ended", **step))
 
 
 def _ended(workflow_id: int) -> WorkflowExecution:
