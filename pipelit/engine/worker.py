@@ -4,14 +4,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
 from typing import Any, assert_never
 
 import structlog
 
 from pipelit import clock
-from pipelit.engine import blobs, broadcast, expressions, values
-from pipelit.engine.compiler import LOOP, TRIGGER
+from pipelit.engine import blobs, broadcast, values
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core import codec
 from pipelit.engine.core.events import (
@@ -23,13 +21,14 @@ from pipelit.engine.core.events import (
     StepSucceeded,
     StepSuspended,
 )
-from pipelit.engine.core.graph import Edge, Json, NodeId, On, Plan, PlanNode
-from pipelit.engine.core.state import State, StepId, takes
-from pipelit.engine.keys import TaskId, item_field, output_field, total_field
+from pipelit.engine.core.graph import Json, Plan, PlanNode
+from pipelit.engine.core.state import State
+from pipelit.engine.keys import TaskId
 from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner, time_limit
 from pipelit.engine.narrator import Report, node_status
+from pipelit.engine.reading import ClaimedStep, fields_read
 from pipelit.engine.store import Claim, Meta, Taken, patiently
-from pipelit.errors import ExpressionError, NodeCrashed, StepError
+from pipelit.errors import NodeCrashed, StepError
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
 from pipelit.nodes.base import Input, NodeType, StepNode
@@ -69,7 +68,7 @@ class Worker:
         claim = f"{task.attempt} {owner()} {uuid.uuid4().hex}"
         match patiently(lambda: self._claim(plan, task, meta, claim, started)):
             case Claim() as claimed:
-                self._run(_Step(plan, task, claimed, meta, max(0, started - due_ms), started))
+                self._run(ClaimedStep(plan, task, claimed, meta, max(0, started - due_ms), started))
             case Taken(by) if is_dead(by.split(" ")[1]):
                 patiently(lambda: self.lost(task))
             case _:
@@ -100,13 +99,13 @@ class Worker:
             fields=fields_read(plan, task.step),
         )
 
-    def _run(self, step: "_Step") -> None:
+    def _run(self, step: ClaimedStep) -> None:
         with structlog.contextvars.bound_contextvars(task=str(step.task)):
             event, report = self._attempt(step)
             known = (step.claim.snapshot, step.meta)
             patiently(lambda: self.coordinator.tell(step.task.execution_id, event, report, known=known))
 
-    def _attempt(self, step: "_Step") -> tuple[Event, Report]:
+    def _attempt(self, step: ClaimedStep) -> tuple[Event, Report]:
         node_type: StepNode[Any] = self.types[step.node.type]  # type: ignore[assignment]  # only steps are sent
         given: str | None = None
         try:
@@ -125,7 +124,7 @@ class Worker:
             log.exception("node_crashed")
             return _failed(step, NodeCrashed(f"{type(error).__name__}: {error}"), given)
 
-    def _reported(self, step: "_Step", outcome: Outcome, given: str | None) -> tuple[Event, Report]:
+    def _reported(self, step: ClaimedStep, outcome: Outcome, given: str | None) -> tuple[Event, Report]:
         task, report = step.task, Report(given, queued_ms=step.queued_ms, started_ms=step.started_ms)
         match outcome:
             case Completed(outputs, route):
@@ -143,7 +142,7 @@ class Worker:
             case _:
                 assert_never(outcome)
 
-    def _kept(self, step: "_Step", outputs: Mapping[str, Json]) -> str:
+    def _kept(self, step: ClaimedStep, outputs: Mapping[str, Json]) -> str:
         text = values.encode_outputs(outputs)
         if len(text) <= self.limits.blob_bytes:
             return text
@@ -160,51 +159,12 @@ def is_safe_to_repeat(node: PlanNode) -> bool:
     return isinstance(node_type, StepNode) and node_type.is_safe_to_repeat(node.config)
 
 
-def fields_read(plan: Plan, step: StepId) -> list[str]:
-    """The data fields that running a step needs: what its config reads, what its edges bring, its loops' items."""
-    return list(dict.fromkeys([*_read_by_name(plan, step).values(), *_brought(plan, step), *_loop_fields(step)]))
-
-
-def _read_by_name(plan: Plan, step: StepId) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in plan.nodes[step.node].reads:
-        if name == TRIGGER:
-            found[name] = output_field(StepId(plan.trigger))
-        elif name in plan.nodes:
-            found[name] = output_field(_seen_from(plan, name, step))
-    return found
-
-
-def _seen_from(plan: Plan, node: NodeId, step: StepId) -> StepId:
-    """Where a node outside or beside `step` settled: in as many of the step's iterations as it stands in itself."""
-    depth, around = 0, plan.nodes[node].loop
-    while around is not None:
-        depth, around = depth + 1, plan.nodes[around].loop
-    return StepId(node, step.scope[:depth])
-
-
-def _edges_in(plan: Plan, step: StepId) -> list[Edge]:
-    return [edge for edge in plan.incoming[step.node] if edge.on is not On.BODY]
-
-
-def _brought(plan: Plan, step: StepId) -> list[str]:
-    return [output_field(StepId(edge.source, step.scope)) for edge in _edges_in(plan, step)]
-
-
-def _loop_fields(step: StepId) -> list[str]:
-    found = []
-    for depth, (loop, index) in enumerate(step.scope):
-        owner_step = StepId(loop, step.scope[:depth])
-        found += [item_field(owner_step, index), total_field(owner_step)]
-    return found
-
-
 def _shown_input(resolved: Mapping[str, Json]) -> str:
     text = values.encode_outputs({name: value for name, value in resolved.items() if name != "failure"})
     return text if len(text) <= INPUT_LIMIT else codec.dump_json({"truncated": True, "text": text[:INPUT_LIMIT]})
 
 
-def _failed(step: "_Step", error: StepError, given: str | None) -> tuple[Event, Report]:
+def _failed(step: ClaimedStep, error: StepError, given: str | None) -> tuple[Event, Report]:
     failure = Failure(error.code, error.detail[:4000], error.retryable, getattr(error, "after", None))
     log.info("step_failed", error=failure.code, retryable=failure.retryable)
     report = Report(given, queued_ms=step.queued_ms, started_ms=step.started_ms)
@@ -212,88 +172,10 @@ def _failed(step: "_Step", error: StepError, given: str | None) -> tuple[Event, 
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A claimed attempt with all that it reads."""
-
-    plan: Plan
-    task: TaskId
-    claim: Claim
-    meta: Meta
-    queued_ms: int
-    started_ms: int
-
-    @property
-    def node(self) -> PlanNode:
-        return self.plan.nodes[self.task.step.node]
-
-    @cached_property
-    def scope(self) -> dict[str, Json]:
-        """What expressions see."""
-        seen = {name: self._ports(field) for name, field in _read_by_name(self.plan, self.task.step).items()}
-        scope: dict[str, Json] = {name: ports for name, ports in seen.items() if ports is not None}
-        if self.task.step.scope:
-            scope[LOOP] = self._loop()
-        return scope
-
-    @cached_property
-    def inputs(self) -> tuple[Input, ...]:
-        """What the taken edges brought; into a loop's body that is the item."""
-        step, state = self.task.step, self.claim.snapshot.state
-        found = []
-        for edge in self.plan.incoming[step.node]:
-            if edge.on is On.BODY:
-                item = self.scope[LOOP]
-                found.append(
-                    Input(edge.source, item["item"] if isinstance(item, dict) else None, "item", edge.target_port)
-                )
-                continue
-            source = StepId(edge.source, step.scope)
-            known = state.steps.get(source)
-            if known is not None and known.is_settled and takes(known, edge):
-                ports = self._ports(output_field(source)) or {}
-                found.append(Input(edge.source, self._carried(edge, ports), edge.source_port, edge.target_port))
-        return tuple(found)
-
-    def _carried(self, edge: Edge, ports: dict[str, Json]) -> Json:
-        """What an edge brings: the port it names, or else what its source's type says stands for all its ports."""
-        if edge.source_port is not None:
-            return ports.get(edge.source_port)
-        return registry.get(self.plan.nodes[edge.source].type).value(ports)
-
-    def resolve(self) -> dict[str, Json]:
-        """The node's config with its templates rendered."""
-        config = dict(self.node.config)
-        try:
-            resolved = expressions.resolve(config, self.scope, field="")
-        except ExpressionError as error:
-            raise ExpressionError(f"{self.node.id}: {error.detail}") from error
-        return resolved if isinstance(resolved, dict) else {}
-
-    def _loop(self) -> dict[str, Json]:
-        """The innermost iteration as expressions see it: item, index, total, and the one around it as `parent`."""
-        around: dict[str, Json] | None = None
-        for depth, (loop, index) in enumerate(self.task.step.scope):
-            owner_step = StepId(loop, self.task.step.scope[:depth])
-            item, total = (self.claim.values[f] for f in (item_field(owner_step, index), total_field(owner_step)))
-            around = {
-                "item": blobs.read(item, self.task.execution_id) if item else None,
-                "index": index,
-                "total": int(total or 0),
-                "parent": around,
-            }
-        return around or {}
-
-    def _ports(self, field: str) -> dict[str, Json] | None:
-        text = self.claim.values.get(field)
-        ports = None if text is None else blobs.read(text, self.task.execution_id)
-        return ports if isinstance(ports, dict) else None
-
-
-@dataclass(frozen=True)
 class Context:
     """`nodes.base.StepContext` for a claimed attempt."""
 
-    step: _Step
+    step: ClaimedStep
     http: HttpClient
     lease: Lease
 
