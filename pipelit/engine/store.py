@@ -71,7 +71,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Do something as soon as the server is there. What it changes may have been changed by a try whose answer was lost."""
+    """Do something as soon as the server is there; a try whose answer was lost may have had its effect."""
     while True:
         try:
             return action()
