@@ -20,7 +20,9 @@ task_acks_late = True
 task_reject_on_worker_lost = True
 # One message in each process and none waiting behind it, so that a long step never hides a short one.
 worker_prefetch_multiplier = 1
-worker_cancel_long_running_tasks_on_connection_loss = True
+# When the broker goes away, running steps go on, and commit when it is back: their lease has waited for them. (Ending
+# them would repeat work that may not be safe to repeat, and kills a worker with threads, which cannot end tasks.)
+worker_cancel_long_running_tasks_on_connection_loss = False
 
 # What a step answers goes through the engine's own transition; a stored result would only cost time and memory.
 task_ignore_result = True

@@ -2,7 +2,9 @@
 
 import pytest
 
-pytest_plugins = [f"tests.support.{name}" for name in ("application", "servers", "databases", "product", "hand", "callers")]
+pytest_plugins = [
+    f"tests.support.{name}" for name in ("application", "servers", "databases", "product", "hand", "callers", "crew")
+]
 
 DATABASES = {"sqlite": ["sqlite"], "postgresql": ["postgresql"], "both": ["sqlite", "postgresql"]}
 

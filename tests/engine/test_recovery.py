@@ -50,7 +50,7 @@ def test_without_a_redelivery_the_expired_lease_is_found(hand: Hand) -> None:
     hand.run(delivery)
     assert hand.waiting() == []
 
-    engine().recovery.sweep_deadlines(clock.now_ms())
+    engine().recovery.sweep_deadlines(in_seconds(60))
     hand.run_all()
 
     assert attempts(row, "a") == [(1, "failed", "worker_lost"), (2, "success", None)]
@@ -81,7 +81,7 @@ def test_a_step_whose_worker_dies_three_times_is_given_up(hand: Hand) -> None:
 
     for _ in range(3):
         claim_as(ELSEWHERE, hand.take())
-        engine().recovery.sweep_deadlines(clock.now_ms())
+        engine().recovery.sweep_deadlines(in_seconds(60))
 
     assert hand.waiting() == []
     assert attempts(row, "a") == [(number, "failed", "worker_lost") for number in (1, 2, 3)]
@@ -94,7 +94,7 @@ def test_a_step_that_is_not_safe_to_repeat_is_not_repeated(hand: Hand) -> None:
     row = started({"a": template("a", failure={"safe_to_retry": False})}, "start -> a")
     claim_as(ELSEWHERE, hand.take())
 
-    engine().recovery.sweep_deadlines(clock.now_ms())
+    engine().recovery.sweep_deadlines(in_seconds(60))
     hand.run_all()
 
     assert attempts(row, "a") == [(1, "failed", "worker_lost")]
@@ -116,7 +116,7 @@ def test_the_authors_word_counts_before_that_of_the_node_type(hand: Hand, config
     row = started({"a": ("http_request", {"url": "http://127.0.0.1:9/", **config})}, "start -> a")
     claim_as(ELSEWHERE, hand.take())
 
-    engine().recovery.sweep_deadlines(clock.now_ms())
+    engine().recovery.sweep_deadlines(in_seconds(60))
 
     assert bool(hand.waiting()) is is_repeated
     assert outcome(row).status == ("running" if is_repeated else "failed")
@@ -185,7 +185,7 @@ def test_a_deadline_that_nobody_can_make_sense_of_does_not_hide_the_others(hand:
     hand.redis.zadd(DEADLINES, {"no:task": 0, "gone": 0, f"{row.execution_id}:nobody::a1": 0})
     claim_as(ELSEWHERE, hand.take())
 
-    engine().recovery.sweep_deadlines(clock.now_ms())
+    engine().recovery.sweep_deadlines(in_seconds(60))
     hand.run_all()
 
     assert outcome(row).status == "completed"
