@@ -93,7 +93,7 @@ def test_an_answer_of_any_size_arrives_whole(admin: Caller, anonymous: Caller, a
 
 
 def test_a_failure_says_that_it_failed_and_nothing_more(
-    admin: Caller, anonymous: Caller, app: Flask, live: Live
+    admin: Caller, anonymous: Caller, app: Flask, live: Live, work: Work
 ) -> None:
     live.limits = replace(live.limits, webhook=20)
     open_shop(admin, {"respond": "last"}, {"config": {"template": "{{ hook.body.missing }}"}})
@@ -103,6 +103,7 @@ def test_a_failure_says_that_it_failed_and_nothing_more(
 
     assert (answer.status_code, answer.json["code"]) == (500, "execution_failed")
     assert "missing" not in answer.text
+    work()
     found = admin.get(f"/executions/{answer.json['execution_id']}/").json
     assert found["status"] == "failed"
 

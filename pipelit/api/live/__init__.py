@@ -13,8 +13,9 @@ from pipelit import clock
 from pipelit.api.auth import open_route
 from pipelit.api.errors import refused_by_framework
 from pipelit.api.live.client import RESTART, TOO_BUSY, Client
-from pipelit.api.live.hub import Hub, Listener
+from pipelit.api.live.hub import Hub
 from pipelit.api.live.limits import Limits
+from pipelit.api.live.rooms import Listener
 from pipelit.models import UserProfile
 from pipelit.services import watching
 

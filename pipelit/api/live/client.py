@@ -184,7 +184,7 @@ class Client:
         last = after if is_behind else last
         self._unsubscribe(channel)
         room = self._hub.enter(channel)
-        if not room.open.wait(self._limits.farewell):
+        if not self._hub.wait_for(room, self._limits.confirmation):
             self._hub.leave(channel)
             raise Unavailable("Events cannot be watched right now. Try again in a moment.")
         subscription = Subscription(channel, self._outbox, self._ws.event.set, last=last, is_behind=is_behind)
@@ -232,7 +232,8 @@ class Client:
             # The client has closed meanwhile.
             return
         self._outbox.close_with(last)
-        until = time.monotonic() + self._limits.farewell
+        at_restart, otherwise = self._limits.farewell_at_restart, self._limits.farewell
+        until = time.monotonic() + (at_restart if parting.code == RESTART else otherwise)
         self._outbox.flush(retry=True)
         while self._ws.connected and not self._outbox.is_gone and (left := until - time.monotonic()) > 0:
             self._wait(left)

@@ -4,91 +4,41 @@ One thread owns the connection. Others only write down what they want and ring; 
 the hub's own, because that is what the thread is waiting for anyway.
 """
 
-import queue
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import structlog
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import PubSub
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from pipelit.api.live.frames import event_frame
 from pipelit.api.live.outbox import Outbox
+from pipelit.api.live.rooms import Batch, Listener, Member, Room
+from pipelit.api.live.wire import PING_SECONDS, SILENCE_SECONDS, Wire
 from pipelit.engine import broadcast
 from pipelit.engine.broadcast import LiveEvent
 
 log = structlog.get_logger(__name__)
 
-PING_SECONDS = 15.0
-SILENCE_SECONDS = 45.0
-"""After this long without an answer to a ping the connection counts as lost, though nobody closed it."""
+K = TypeVar("K")
+V = TypeVar("V")
 
 LONGEST_PAUSE = 1.0
 """Seconds between two attempts to reach the server, at most."""
 
 CONFIRMATION_SECONDS = 2.0
+SLICE = 0.25
+"""Seconds after which who waits for a room looks whether there is any hope."""
+
+LARGEST_BATCH = 256 * 1024
 BREATH = 100
 """So many sockets are written to before other work gets a turn."""
-
-
-class Delivery:
-    """An event on its way to everybody in a room."""
-
-    def __init__(self, channel: str, event: LiveEvent) -> None:
-        self.channel = channel
-        self.event = event
-
-    @cached_property
-    def frame(self) -> bytes:
-        return event_frame(self.channel, self.event)
-
-
-class Member(Protocol):
-    """Whoever is in a room. Called by the hub's thread, which must never wait for anybody."""
-
-    def take(self, delivery: Delivery) -> Outbox | None:
-        """Receive an event; answer the outbox it is now in."""
-
-    def catch_up(self) -> None:
-        """Events may have been missed: the connection was lost for a while."""
-
-
-class Room:
-    """A channel that somebody here listens to. It is `open` once the server has confirmed it."""
-
-    def __init__(self) -> None:
-        self.members: set[Member] = set()
-        self.guests = 0
-        self.open = threading.Event()
-
-
-class Listener:
-    """The events of some channels, one after the other, for one who waits for them."""
-
-    def __init__(self) -> None:
-        self._events: queue.Queue[tuple[str, LiveEvent]] = queue.Queue()
-
-    def take(self, delivery: Delivery) -> None:
-        self._events.put((delivery.channel, delivery.event))
-
-    def catch_up(self) -> None:
-        """What was lost stays lost: who waits looks at the database in the end."""
-
-    def next(self, timeout: float) -> tuple[str, LiveEvent] | None:
-        """The next event and its channel; None after `timeout` seconds without one."""
-        try:
-            return self._events.get(timeout=max(timeout, 0))
-        except queue.Empty:
-            return None
 
 
 class Hub:
@@ -101,7 +51,9 @@ class Hub:
         self._lock = threading.Lock()
         self._control = f"{broadcast.PREFIX}hub:{uuid.uuid4()}"
         self._is_rung = False
+        self._is_lost = False
         self._is_stopped = False
+        self._held: dict[str, Room] = {}
         self._pending: dict[Outbox, None] = {}
         self._due = 0.0
         self._thread: threading.Thread | None = None
@@ -115,14 +67,22 @@ class Hub:
         listener = Listener()
         rooms = [self.enter(channel) for channel in channels]
         try:
-            for channel, room in zip(channels, rooms, strict=True):
-                self.add(channel, listener)
-                room.open.wait(CONFIRMATION_SECONDS)
+            for room in rooms:
+                room.listeners.add(listener)
+                self.wait_for(room, CONFIRMATION_SECONDS)
             yield listener
         finally:
-            for channel in channels:
-                self.remove(channel, listener)
+            for channel, room in zip(channels, rooms, strict=True):
+                room.listeners.discard(listener)
                 self.leave(channel)
+
+    def wait_for(self, room: Room, seconds: float) -> bool:
+        """Wait until a room is open; False if it takes longer, and soon if there is no connection to the server."""
+        until = time.monotonic() + seconds
+        while not room.open.wait(SLICE):
+            if self._is_lost or time.monotonic() > until:
+                return False
+        return True
 
     def enter(self, channel: str) -> Room:
         """Keep a channel's room from now on until `leave`, without being a member yet."""
@@ -185,6 +145,7 @@ class Hub:
             try:
                 self._listen()
             except (RedisError, OSError) as error:
+                self._is_lost = True
                 log.warning("live_connection_lost", error=str(error))
             except Exception:
                 # Nobody would notice a dead hub: every client would stay connected and hear nothing.
@@ -195,7 +156,7 @@ class Hub:
 
     def _listen(self) -> None:
         with _own_client(self._redis) as client, PubSub(client.connection_pool) as subscription:
-            wire = _Wire(subscription)
+            wire = Wire(subscription)
             with self._lock:
                 for room in self._rooms.values():
                     room.open.clear()
@@ -207,7 +168,7 @@ class Hub:
                     self._receive(message, wire)
                 self._flush_due()
 
-    def _receive(self, message: dict[str, Any], wire: "_Wire") -> None:
+    def _receive(self, message: dict[str, Any], wire: "Wire") -> None:
         channel = message["channel"]
         match message["type"]:
             case "message" if channel == self._control:
@@ -217,12 +178,12 @@ class Hub:
                 self._deliver(channel.removeprefix(broadcast.PREFIX), broadcast.parse(message["data"]))
             case "subscribe" if channel == self._control:
                 # Wishes that were written down while nobody could ring.
-                self._is_rung = False
+                self._is_lost = self._is_rung = False
                 self._meet_wishes(wire)
             case "subscribe" if wire.is_confirmed(channel):
                 self._open(channel.removeprefix(broadcast.PREFIX))
 
-    def _meet_wishes(self, wire: "_Wire") -> None:
+    def _meet_wishes(self, wire: "Wire") -> None:
         with self._lock:
             wanted = {broadcast.PREFIX + channel for channel in self._rooms}
         wire.meet(wanted | {self._control})
@@ -245,86 +206,62 @@ class Hub:
     def _deliver(self, channel: str, event: LiveEvent) -> None:
         with self._lock:
             room = self._rooms.get(channel)
-            members = list(room.members) if room is not None else []
-        delivery = Delivery(channel, event)
-        now = time.monotonic()
+        if room is None:
+            return
+        for listener in list(room.listeners):
+            listener.take(channel, event)
+        if not room.members:
+            return
+        room.held.append(event)
+        room.held_bytes += len(event.body)
+        if time.monotonic() - room.passed_at >= self._pause or room.held_bytes > LARGEST_BATCH:
+            self._pass_on(channel, room)
+        else:
+            self._hold(self._held, channel, room)
+
+    def _pass_on(self, channel: str, room: Room) -> None:
+        """Give a room's members what was held for them."""
+        now = room.passed_at = time.monotonic()
+        self._held.pop(channel, None)
+        batch, room.held, room.held_bytes = Batch(channel, room.held), [], 0
+        with self._lock:
+            members = list(room.members)
         for index, member in enumerate(members, 1):
-            outbox = member.take(delivery)
+            outbox = member.take(batch)
             if outbox is not None:
                 self._send(outbox, now)
             if index % BREATH == 0:
                 time.sleep(0)
 
     def _send(self, outbox: Outbox, now: float) -> None:
-        """At once if the client has heard nothing for a while, else together with what comes within the pause."""
-        if now - outbox.flushed_at >= self._pause and outbox not in self._pending:
+        """At once, unless the client has just been sent something from another room."""
+        if now - outbox.flushed_at >= self._pause / 2 and outbox not in self._pending:
             outbox.flush()
-            return
-        if not self._pending:
-            self._due = now + self._pause
-        self._pending[outbox] = None
+        else:
+            self._hold(self._pending, outbox, None)
+
+    def _hold(self, held: dict[K, V], key: K, value: V) -> None:
+        """Put something off until the pause is over."""
+        if not self._held and not self._pending:
+            self._due = time.monotonic() + self._pause
+        held[key] = value
 
     def _patience(self) -> float:
         """Seconds to wait for a message."""
-        if not self._pending:
+        if not self._held and not self._pending:
             return PING_SECONDS / 3
         return max(self._due - time.monotonic(), 0.001)
 
     def _flush_due(self) -> None:
-        if not self._pending or time.monotonic() < self._due:
+        """Give on what was put off."""
+        if not (self._held or self._pending) or time.monotonic() < self._due:
             return
         due, self._pending = self._pending, {}
-        for index, outbox in enumerate(due, 1):
+        for outbox in due:
             outbox.flush()
-            if index % BREATH == 0:
-                time.sleep(0)
-
-
-class _Wire:
-    """What the server was asked to send us, and whether it is still there."""
-
-    # `Any`: half of the methods of `PubSub` bring no types.
-    def __init__(self, subscription: Any) -> None:
-        self._subscription = subscription
-        self._subscribed: set[str] = set()
-        self._unconfirmed: dict[str, int] = {}
-        self._heard_at = self._pinged_at = time.monotonic()
-
-    def meet(self, wanted: set[str]) -> None:
-        """Be subscribed to exactly these channels."""
-        if gone := self._subscribed - wanted:
-            self._subscription.unsubscribe(*gone)
-            self._subscribed -= gone
-        if new := wanted - self._subscribed:
-            self.subscribe(sorted(new))
-
-    def subscribe(self, channels: list[str]) -> None:
-        for channel in channels:
-            self._unconfirmed[channel] = self._unconfirmed.get(channel, 0) + 1
-        self._subscribed.update(channels)
-        self._subscription.subscribe(*channels)
-
-    def is_confirmed(self, channel: str) -> bool:
-        """Count a confirmation; whether it belongs to the last time that we asked for the channel."""
-        left = self._unconfirmed.pop(channel, 1) - 1
-        if left:
-            self._unconfirmed[channel] = left
-        return not left
-
-    def is_open(self, channel: str) -> bool:
-        """Whether everything published to the channel reaches us."""
-        return channel in self._subscribed and channel not in self._unconfirmed
-
-    def check_life(self, *, is_heard: bool) -> None:
-        """Ping now and then. Raises when the server has been silent for too long."""
-        now = time.monotonic()
-        if is_heard:
-            self._heard_at = now
-        if now - self._heard_at > SILENCE_SECONDS:
-            raise RedisConnectionError("The server does not answer.")
-        if now - self._pinged_at > PING_SECONDS:
-            self._pinged_at = now
-            self._subscription.ping()
+        held, self._held = self._held, {}
+        for channel, room in held.items():
+            self._pass_on(channel, room)
 
 
 @contextmanager

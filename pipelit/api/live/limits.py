@@ -17,8 +17,10 @@ class Limits:
     queued_bytes: int = 4 * 1024 * 1024
     blocked: float = 10.0
     authentication: float = 10.0
+    confirmation: float = 10.0
     ping: float = 30.0
     missed_pongs: int = 2
     farewell: float = 1.0
+    farewell_at_restart: float = 0.25
     pause: float = 0.05
     webhook: float = 30.0

@@ -32,6 +32,7 @@ class Outbox:
         self._wake = wake
         self._queue: deque[bytes] = deque()
         self._bytes = 0
+        self._messages = 0
         self._lock = threading.Lock()
         self.flushed_at = 0.0
         self.blocked_since: float | None = None
@@ -41,19 +42,20 @@ class Outbox:
     @property
     def has_room(self) -> bool:
         """Whether much more may be put in."""
-        return len(self._queue) * 2 < self._limits.queued_messages and self._bytes * 2 < self._limits.queued_bytes
+        return self._messages * 2 < self._limits.queued_messages and self._bytes * 2 < self._limits.queued_bytes
 
-    def put(self, frame: bytes) -> None:
-        """Queue a frame."""
+    def put(self, frames: bytes, count: int = 1) -> None:
+        """Queue one or several frames."""
         with self._lock:
             if self.is_overrun or self.is_gone:
                 return
-            is_full = len(self._queue) >= self._limits.queued_messages
-            if is_full or self._bytes + len(frame) > self._limits.queued_bytes:
+            is_full = self._messages >= self._limits.queued_messages
+            if is_full or self._bytes + len(frames) > self._limits.queued_bytes:
                 self._drop()
             else:
-                self._queue.append(frame)
-                self._bytes += len(frame)
+                self._queue.append(frames)
+                self._bytes += len(frames)
+                self._messages += count
                 return
         self._wake()
 
@@ -109,7 +111,7 @@ class Outbox:
         now = time.monotonic()
         self.flushed_at = now
         rest = batch[sent:]
-        self._bytes = len(rest)
+        self._bytes, self._messages = len(rest), min(len(rest), 1)
         if not rest:
             self.blocked_since = None
             return
@@ -122,7 +124,7 @@ class Outbox:
         self.is_overrun = True
         begun = self._queue[0] if self.blocked_since is not None and self._queue else b""
         self._queue.clear()
-        self._bytes = len(begun)
+        self._bytes, self._messages = len(begun), min(len(begun), 1)
         if begun:
             self._queue.append(begun)
 

@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Callable, Iterable
 
-from pipelit.api.live.hub import Delivery
+from pipelit.api.live.frames import event_frame
 from pipelit.api.live.outbox import Outbox
+from pipelit.api.live.rooms import Batch
 from pipelit.engine.broadcast import LiveEvent
 
 Missed = Callable[[int], Iterable[LiveEvent]]
@@ -29,12 +30,19 @@ class Subscription:
         self._newest = 0
         self._lock = threading.Lock()
 
-    def take(self, delivery: Delivery) -> Outbox | None:
-        """Pass an event on, unless the client has it or lacks one before it."""
+    def take(self, batch: Batch) -> Outbox | None:
+        """Pass events on, unless the client has them or lacks one before them."""
+        if self._last is None:
+            self._outbox.put(batch.frames, len(batch.events))
+            return self._outbox
         with self._lock:
-            if self._last is not None and not self._is_next(self._last, delivery.event.seq):
-                return None
-            self._outbox.put(delivery.frame)
+            if batch.span is not None and batch.span[0] == self._last + 1 and not self.is_behind:
+                self._last = self._newest = batch.span[1]
+                self._outbox.put(batch.frames, len(batch.events))
+                return self._outbox
+            for event in batch.events:
+                if self._is_next(self._last, event.seq):
+                    self._outbox.put(event_frame(self.channel, event))
         return self._outbox
 
     def catch_up(self) -> None:
@@ -52,7 +60,7 @@ class Subscription:
                 if not has_room():
                     return
                 self._last = last = event.seq
-                self._outbox.put(Delivery(self.channel, event).frame)
+                self._outbox.put(event_frame(self.channel, event))
             with self._lock:
                 # What was announced before we looked and is kept nowhere will not come, however often we look.
                 if last >= self._newest or self._newest == announced:
