@@ -1,6 +1,7 @@
 """The wheel, in an environment of its own, for somebody who has no checkout."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -26,16 +27,25 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
 
-    venv.create(folder / "env", with_pip=True)
+    venv.create(folder / "env")
     commands = folder / "env" / "bin"
-    subprocess.run([commands / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    subprocess.run([uv(), "pip", "install", "--quiet", "--no-deps", "--python", commands / "python", wheel], check=True)
     (site,) = (folder / "env" / "lib").glob("python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return commands
 
 
+def uv() -> str:
+    """The installer that made this environment says in a file where it is."""
+    said = Path(sys.prefix) / ".uv"
+    found = str(ROOT / said.read_text().strip()) if said.is_file() else shutil.which("uv")
+    assert found is not None
+    return found
+
+
 def test_it_starts_from_the_users_data_directory(installed: Path, new_product: Product, tmp_path: Path):
     new_product.command = (str(installed / "pipelit"), "up")
+    (tmp_path / "data").mkdir()
     new_product.home = tmp_path / "data" / "pipelit"
     new_product.environ = {"PIPELIT_HOME": "", "XDG_DATA_HOME": str(tmp_path / "data"), "PYTHONPATH": ""}
 
