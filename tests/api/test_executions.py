@@ -257,7 +257,9 @@ def test_strangers_find_nothing_and_viewers_change_nothing(
     assert normal.post(greeting).status_code == 403
 
 
-@pytest.mark.parametrize("execution_id", ["1b671a64-40d5-491e-99b0-da01ff1f3341", "x" * 1000, "%00", "%ff", "\U0001f600"])
+@pytest.mark.parametrize(
+    "execution_id", ["1b671a64-40d5-491e-99b0-da01ff1f3341", "x" * 1000, "%00", "%ff", "\U0001f600"]
+)
 def test_an_execution_that_is_not_there_is_not_found(admin: Caller, execution_id: str) -> None:
     for path in ("", "events/", "logs/1/"):
         assert admin.get(f"/executions/{execution_id}/{path}").status_code == 404
