@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from redis import Redis
 from redis.exceptions import LockNotOwnedError
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from pipelit.engine import broadcast, records
 from pipelit.engine.entries import Entry, Kind
@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 LOCK = "pipelit:journal:lock"
 LOCK_SECONDS = 10
+
+REFUSALS = (DataError, IntegrityError, ValueError)
+"""What a database says of values that it does not take; everything else is its own trouble, and passes."""
 
 
 def drain(redis: Redis, store: Store) -> int:
@@ -81,9 +84,7 @@ def write(entries: Iterable[Entry], store: Store) -> None:
     try:
         with transaction() as session:
             records.write(session, batch, kept_events)
-    except (OperationalError, InterfaceError):
-        raise  # The database is away: nothing is wrong with the entries.
-    except (SQLAlchemyError, ValueError):
+    except REFUSALS:
         with transaction() as session:
             there = records.existing(session, {entry.execution_id for entry in batch})
         for entry in batch:
@@ -96,9 +97,7 @@ def _write_alone(entry: Entry, kept_events: Mapping[str, bytes]) -> None:
     try:
         with transaction() as session:
             records.write(session, [entry], kept_events)
-    except (OperationalError, InterfaceError):
-        raise
-    except (SQLAlchemyError, ValueError):
+    except REFUSALS:
         log.exception("journal_entry_refused", execution_id=entry.execution_id, kind=entry.kind)
         if entry.kind is Kind.ENDED and entry.output is not None:
             reason = {"error": "The final output could not be stored.", "error_code": "output_invalid"}

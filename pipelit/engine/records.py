@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, delete, select
+from sqlalchemy import Table, bindparam, delete, or_, select
 from sqlalchemy.orm import Session
 
 from pipelit.engine import blobs
@@ -21,9 +21,12 @@ EXECUTIONS, LOGS, EVENTS, TASKS = (
     cast(Table, model.__table__) for model in (WorkflowExecution, ExecutionLog, ExecutionEvents, PendingTask)
 )
 
+# Not IN: its parameters are made for each execution of a statement, which many rows at once do not have.
+IS_LIVE = or_(*(EXECUTIONS.c.status == status for status in LIVE))
+
 END = (
     EXECUTIONS.update()
-    .where(EXECUTIONS.c.execution_id == bindparam("ended"), EXECUTIONS.c.status.in_(LIVE))
+    .where(EXECUTIONS.c.execution_id == bindparam("ended"), IS_LIVE)
     .values(
         {
             name: bindparam(f"new_{name}")

@@ -2,8 +2,11 @@
 
 import time
 
+from pipelit import clock
+from pipelit.engine.core.events import StepSucceeded
 from pipelit.engine.core.graph import NodeId
 from pipelit.engine.core.state import StepId
+from pipelit.engine.narrator import Report
 from pipelit.engine.runtime import engine
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
@@ -137,6 +140,28 @@ def test_an_attempt_that_has_not_begun_yet_is_no_ones_to_claim(hand: Hand) -> No
     hand.run(delivery)
 
     assert outcome(row).status == "completed"
+
+
+def test_a_claim_whose_answer_was_lost_is_made_again(hand: Hand) -> None:
+    started({"a": template("a")}, "start -> a")
+    task = task_of(hand.take())
+    asked = {"lease_until": clock.now_ms() + 9_000, "event": "{}", "channels": ("none", "none"), "fields": ()}
+
+    answers = [engine().store.claim(task, claim=f"1 {who}", **asked) for who in ("me", "me", "you")]
+
+    assert [type(answer).__name__ for answer in answers] == ["Claim", "Claim", "Taken"]
+
+
+def test_a_commit_whose_answer_was_lost_is_not_made_again(hand: Hand) -> None:
+    row = started({"a": template("a"), "b": template("b")}, "start -> a; a -> b")
+    known = engine().store.load(row.execution_id)
+    event, report = StepSucceeded(StepId(NodeId("a")), 1), Report(outputs='{"output":"a"}')
+
+    told = [engine().coordinator.tell(row.execution_id, event, report, known=known) for _ in range(2)]
+    hand.run_all()
+
+    assert told == [True, False]
+    assert (attempts(row, "a"), attempts(row, "b")) == ([(1, "success", None)], [(1, "success", None)])
 
 
 def test_every_iteration_is_a_step_of_its_own(hand: Hand) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from pipelit.engine import journal
 from pipelit.engine.entries import Entry, Kind
@@ -135,6 +136,28 @@ def test_an_entry_that_the_database_refuses_keeps_no_others(hand: Hand, spoilt: 
     assert entries(hand) == []
     assert (outcome(spoilt).status, outcome(other).status) == ("completed", "completed")
     assert attempts(spoilt, "a") == attempts(other, "a") == [(1, "success", None)]
+
+
+def test_while_the_database_is_in_trouble_the_journal_is_kept(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    while hand.deliver():
+        pass
+    waiting = len(entries(hand))
+
+    rename("execution_logs", "elsewhere")
+    with pytest.raises(DBAPIError):
+        engine().drain_journal()
+    rename("elsewhere", "execution_logs")
+
+    assert hand.redis.get(journal.LOCK) is None
+    assert engine().drain_journal() == waiting
+    assert (outcome(row).status, attempts(row, "a")) == ("completed", [(1, "success", None)])
+
+
+def rename(table: str, name: str) -> None:
+    db.session.rollback()
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
 
 
 def test_two_writers_at_once_write_everything_once(hand: Hand) -> None:

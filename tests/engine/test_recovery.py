@@ -76,6 +76,20 @@ def test_a_lease_that_is_renewed_does_not_expire(hand: Hand) -> None:
     assert attempts(row, "a") == [(1, "success", None)]
 
 
+def test_a_server_that_has_just_come_back_has_heard_of_nobody_yet(hand: Hand) -> None:
+    started({"a": template("a")}, "start -> a")
+    delivery = hand.take()
+    claim_as(ELSEWHERE, delivery)
+    back = clock.now_ms() - 1000 * hand.redis.info("server")["uptime_in_seconds"]
+
+    engine().recovery.sweep_deadlines(back + 3_000)
+    assert hand.waiting() == []
+    assert back + 3_000 < hand.redis.zscore(DEADLINES, str(task_of(delivery))) <= back + 9_000
+    engine().recovery.sweep_deadlines(back + 9_000)
+
+    assert len(hand.waiting()) == 1
+
+
 def test_a_step_whose_worker_dies_three_times_is_given_up(hand: Hand) -> None:
     row = started({"a": template("a")}, "start -> a")
 

@@ -69,7 +69,7 @@ def test_parallel_branches_run_at_the_same_time_on_two_workers(crew: Crew) -> No
 def test_a_step_whose_process_is_killed_is_taken_over_at_once(crew: Crew) -> None:
     with scene() as there:
         (worker,) = crew.start("steps", PIPELIT_LEASE_SECONDS="60")
-        row = crew.run({"call": there.call(), "end": END}, "start -> call; call -> end")
+        row = crew.run({"call": there.call(method="POST"), "end": END}, "start -> call; call -> end")
         wait_until(there.is_asked, "the step runs", or_else=crew.said)
 
         os.kill(worker.children()[0], signal.SIGKILL)
@@ -78,6 +78,8 @@ def test_a_step_whose_process_is_killed_is_taken_over_at_once(crew: Crew) -> Non
     assert crew.attempts(row, "call") == [(1, "failed", "worker_lost"), (2, "success", None)]
     assert crew.attempts(row, "end") == [(1, "success", None)]
     assert (ended.final_output, worker.is_running()) == ("done", True)
+    keys = [asked.headers["idempotency-key"] for asked in there.web.asked]
+    assert keys == [f"{row.execution_id}/call/"] * 2
 
 
 def test_when_a_whole_worker_is_killed_another_takes_over_by_the_lease(crew: Crew) -> None:
