@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 
 from pipelit import clock
 from pipelit.config import Settings
@@ -24,6 +26,8 @@ from tests.engine.stories import attempts, author, keys_of, outcome, template
 from tests.support.application import KEYS
 from tests.support.hand import Hand
 from tests.support.workflows import build
+
+ID = WorkflowExecution.execution_id
 
 
 @dataclass
@@ -87,6 +91,18 @@ def test_what_was_accepted_without_a_broker_starts_when_it_is_back_and_once(brok
     assert started == [1, 0]
     assert (outcome(row).status, outcome(row).final_output) == ("completed", "patience")
     assert attempts(row, "a") == [(1, "success", None)]
+
+
+def test_what_was_not_committed_was_not_accepted(broker: Broker, hand: Hand) -> None:
+    ada, workflow = author(), workflow_of("a")
+    executions.start(workflow.slug, by=ada)
+    hand.run_all()
+
+    with pytest.raises(IntegrityError):
+        executions.start(workflow.slug, by=ada, execution_id=db.session.scalars(select(ID)).one())
+
+    assert db.session.scalar(select(func.count()).select_from(WorkflowExecution)) == 1
+    assert (hand.waiting(), engine().recovery.start_pending()) == ([], 0)
 
 
 def test_what_was_accepted_a_moment_ago_is_left_to_whoever_accepted_it(broker: Broker, hand: Hand) -> None:

@@ -1,12 +1,9 @@
-"""What the broker's settings promise of messages: none is kept from a worker that could run it now."""
+"""A message that a dead worker held comes back."""
 
 import json
-import threading
 
 from tests.support.crew import Crew
 from tests.support.hand import Hand
-from tests.support.product import wait_until
-from tests.tasks.test_processes import END, scene
 
 GREET = {"greet": ("template", {"template": "hi"})}
 
@@ -28,18 +25,3 @@ def leave_as_a_killed_worker_does(hand: Hand, payload: str) -> None:
     tag = message["properties"]["delivery_tag"]
     hand.redis.hset("unacked", tag, json.dumps([message, "", "default"]))
     hand.redis.zadd("unacked_index", {tag: 1})
-
-
-def test_a_worker_takes_no_more_than_it_can_run(crew: Crew, crew_hand: Hand) -> None:
-    with scene() as there:
-        crew.start("steps")
-        long = crew.run({"call": there.call(), "end": END}, "start -> call; call -> end")
-        wait_until(there.is_asked, "the long step runs", or_else=crew.said)
-        short = [crew.run(GREET, "start -> greet") for _ in range(3)]
-        threading.Event().wait(1)
-
-        delivered = [crew_hand.deliver() for _ in short]
-
-        assert None not in delivered
-        assert [crew.wait_for(row).final_output for row in short] == ["hi"] * 3
-        assert crew.outcome(long).status == "running"
