@@ -3,13 +3,24 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from pipelit.extensions import db
 from pipelit.models import ComponentConfig, Workflow, WorkflowExecution, WorkflowNode
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
 from pipelit.services import executions, node_config
+
+
+# Put together once: every webhook that is called asks this.
+_MATCHING = (
+    select(WorkflowNode.node_id, ComponentConfig, Workflow)
+    .join(ComponentConfig, WorkflowNode.component_config_id == ComponentConfig.id)
+    .join(Workflow, WorkflowNode.workflow_id == Workflow.id)
+    .where(ComponentConfig.trigger_key == bindparam("key"))
+    .where(ComponentConfig.component_type.in_(bindparam("types", expanding=True)))
+    .where(Workflow.is_active, Workflow.deleted_at.is_(None))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +34,16 @@ class Match:
 
 
 def matching(kind: str, key: str) -> list[Match]:
-    """The triggers of active workflows that events of a kind find by a key; whoever has the highest priority first."""
+    """The triggers of active workflows that events of a kind find by a key; whoever has the highest priority first.
+
+    The rows are detached: the transaction that starts an execution would otherwise read them once more.
+    """
     types = {known.type: known for known in registry.triggers(kind)}
-    query = (
-        select(WorkflowNode.node_id, ComponentConfig, Workflow)
-        .join(ComponentConfig, WorkflowNode.component_config_id == ComponentConfig.id)
-        .join(Workflow, WorkflowNode.workflow_id == Workflow.id)
-        .where(ComponentConfig.trigger_key == key, ComponentConfig.component_type.in_(types))
-        .where(Workflow.is_active, Workflow.deleted_at.is_(None))
-    )
     found = [
         Match(workflow, node_id, types[row.component_type], _configured(types[row.component_type], row))
-        for node_id, row, workflow in db.session.execute(query)
+        for node_id, row, workflow in db.session.execute(_MATCHING, {"key": key, "types": list(types)})
     ]
+    db.session.expunge_all()
     return sorted(found, key=lambda match: -getattr(match.config, "priority", 0))
 
 
