@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from flask import Request
@@ -20,6 +20,9 @@ UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 
 ESCAPED = re.compile(rb"\\u(0000|[dD][89a-fA-F])")
 """How such a character stands in a JSON body; as a raw byte it is not JSON, or not UTF-8, in the first place."""
+
+DEEPEST = 200
+"""Levels of nesting that everything behind this door can walk without running out of stack."""
 
 
 class Parser(FlaskParser):
@@ -72,9 +75,25 @@ def parse_json(raw: bytes) -> Any:
         raise Invalid("The body is nested too deeply.") from None
     except ValueError as error:
         raise Invalid(f"The body is not valid JSON: {error}.") from None
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _is_deeper(value, DEEPEST):
+        raise Invalid("The body is nested too deeply.")
     if ESCAPED.search(raw):
         _refuse_unkeepable(_texts(value, ""))
     return value
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Whether a JSON value has more levels than that, looked at level by level."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [part for item in level if isinstance(item, dict | list) for part in _parts(item)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(container: "dict[str, Any] | list[Any]") -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from pipelit.api.auth import open_route
 from pipelit.config import Settings
+from pipelit.errors import CredentialError, InvalidGraph, Problem
 from tests.support.callers import Caller
 
 SECRET = "correct horse battery"
@@ -59,6 +60,8 @@ def test_a_body_that_is_not_declared_as_json(admin: Caller) -> None:
         b'{"username": "\xff"}',
         b'{"username": "\xed\xa0\x80"}',
         b"[" * 100_000,
+        b"[" * 900 + rb'"\u0000"' + b"]" * 900,
+        b'{"name":' + b"[" * 201 + b"]" * 201 + b"}",
         b'{"a":' * 100_000,
         b"\xef\xbb\xbf{}",
     ],
@@ -123,8 +126,20 @@ def breakable(app: Flask) -> Flask:
     def outage() -> None:
         raise OperationalError("SELECT", {"password": SECRET}, Exception("the database system is starting up"))
 
-    app.add_url_rule("/crash", "crash", open_route(crash))
-    app.add_url_rule("/outage", "outage", open_route(outage))
+    def unreadable() -> None:
+        raise CredentialError("A stored secret was encrypted with another key.")
+
+    def undrawable() -> None:
+        raise InvalidGraph(
+            [
+                Problem("no_trigger", "Nothing can start this workflow: add a trigger."),
+                Problem("unknown_name", "shape reads 'hok'.", "shape"),
+                Problem("missing_node", "An edge leads nowhere.", edge_id=7),
+            ]
+        )
+
+    for view in (crash, outage, unreadable, undrawable):
+        app.add_url_rule(f"/{view.__name__}", view.__name__, open_route(view))
     return app
 
 
@@ -137,6 +152,28 @@ def test_a_bug_is_answered_with_an_id_and_logged_with_everything(
     assert SECRET not in answer.text
     incident = answer.json["instance"].removeprefix("urn:uuid:")
     assert incident in capsys.readouterr().out + "".join(str(record.msg) for record in caplog.records)
+
+
+def test_a_secret_that_cannot_be_read_is_our_failure(breakable: Flask) -> None:
+    answer = breakable.test_client().get("/unreadable")
+
+    assert_problem(answer, 500, "internal_error")
+    assert "encrypted" not in answer.text
+
+
+def test_a_graph_that_cannot_run_is_told_by_node_and_edge(breakable: Flask) -> None:
+    answer = breakable.test_client().get("/undrawable")
+
+    assert_problem(answer, 422, "invalid_graph")
+    assert set(answer.json["errors"]) == {"graph", "nodes.shape", "edges.7"}
+    assert answer.json["problems"][1] == {"node_id": "shape", "code": "unknown_name", "message": "shape reads 'hok'."}
+
+
+def test_an_address_with_two_slashes_leads_to_that_with_one(anonymous: Caller) -> None:
+    answer = anonymous.client.get("/api//v1/health/")
+
+    assert answer.status_code == 308
+    assert answer.headers["Location"].endswith("/api/v1/health/")
 
 
 def test_an_outage_asks_to_come_back(breakable: Flask) -> None:
