@@ -11,7 +11,6 @@ from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
 from pipelit.services import executions, node_config
 
-
 # Put together once: every webhook that is called asks this.
 _MATCHING = (
     select(WorkflowNode.node_id, ComponentConfig, Workflow)

@@ -145,8 +145,9 @@ class Hub:
             try:
                 self._listen()
             except (RedisError, OSError) as error:
+                if not self._is_lost:
+                    log.warning("live_connection_lost", error=str(error))
                 self._is_lost = True
-                log.warning("live_connection_lost", error=str(error))
             except Exception:
                 # Nobody would notice a dead hub: every client would stay connected and hear nothing.
                 log.exception("live_hub_crashed")
