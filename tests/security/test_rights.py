@@ -1,5 +1,6 @@
 """Who may do what, on every route there is: the routes come from the API's own document, so that none is forgotten."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +68,17 @@ def test_without_a_key_only_the_open_routes_answer(routes: list[Route], anonymou
         if route.name not in OPEN and "/webhooks/{" not in route.name:
             assert (answer.status_code, answer.json["code"]) == (401, "unauthorized"), route.name
     assert {route.name for route in routes} >= OPEN
+
+
+def test_beside_the_documented_routes_there_are_only_these(app: Flask) -> None:
+    documented = set(openapi.document(app)["paths"])
+    addresses = [rule.rule for rule in app.url_map.iter_rules()]
+    beside = {address for address in addresses if re.sub(r"<(?:[^>]+:)?(\w+)>", r"{\1}", address) not in documented}
+
+    assert beside == {
+        *("/", "/api/docs/", "/api/docs/start.js", "/api/docs/assets/<path:name>", "/api/v1/openapi.json"),
+        *("/metrics", "/ws/"),
+    }
 
 
 def test_with_an_expired_or_foreign_word_for_a_key_it_is_the_same(routes: list[Route], app: Flask) -> None:
