@@ -20,7 +20,10 @@ ARGS = ["b2fe04ff-03e5-4b88-a257-63a6e36b4502", "greet@each:3", 1, 1_795_457_975
 
 def sent_by_celery(redis: Redis, **options: Any) -> dict[str, Any]:
     """What a plain `send_task` puts on the queue."""
-    celery.send_task("pipelit.run_step", ARGS, task_id="t", queue="default", ignore_result=True, **options)
+    # On a connection of its own: the pool that Celery keeps belongs to whichever broker this process knew first.
+    with celery.connection_for_write() as connection:
+        options["producer"] = celery.amqp.Producer(connection)
+        celery.send_task("pipelit.run_step", ARGS, task_id="t", queue="default", ignore_result=True, **options)
     return json.loads(redis.rpop("default"))
 
 
