@@ -153,7 +153,10 @@ def test_whoever_misses_two_pings_is_let_go(connect: Connect, admin: Caller) -> 
     assert watcher.closed_with() == 1008
 
 
-def test_a_key_that_is_taken_away_closes_its_connections(connect: Connect, admin: Caller, sales: str) -> None:
+def test_a_key_that_is_taken_away_closes_its_connections(
+    connect: Connect, admin: Caller, sales: str, live: Live
+) -> None:
+    live.limits = replace(live.limits, missed_pongs=1000)
     watcher = connect(admin.key)
     watcher.subscribe(sales)
     key = admin.get("/users/me/keys/").json["items"][0]
