@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from pipelit.errors import Invalid, PipelitError
-from pipelit.launcher.lean import leave_out_decoration
+from pipelit.launcher.lean import importing, leave_out_decoration
 
 COMMANDS = {
     "up": "pipelit.commands.up:up",
@@ -37,7 +37,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
-        command = getattr(import_module(module), name)
+        with importing():
+            command = getattr(import_module(module), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -12,6 +12,8 @@ import gevent
 from gunicorn.http.message import Request
 from gunicorn.workers.ggevent import GeventWorker
 
+from pipelit.launcher.lean import importing
+
 
 class LeavingWorker(GeventWorker):
     """Closes WebSockets with 1012 and idle connections when told to stop; requests in progress may end."""
@@ -19,6 +21,10 @@ class LeavingWorker(GeventWorker):
     def init_process(self) -> None:
         self._idle: set[socket.socket] = set()
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        with importing():
+            super().load_wsgi()
 
     def handle(self, listener: socket.socket, client: socket.socket, addr: object) -> None:
         self._idle.add(client)

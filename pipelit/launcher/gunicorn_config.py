@@ -3,13 +3,23 @@
 gevent, because a thread for each WebSocket's whole life would let idle sockets starve the API.
 """
 
+import resource
 from pathlib import Path
 
 from pipelit.launcher.environment import load_settings
 from pipelit.launcher.lean import leave_out_decoration
 
-leave_out_decoration()
 
+def _raise_file_limit() -> None:
+    """Every connection is an open file, and the usual 1024 are few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+leave_out_decoration()
+_raise_file_limit()
 _settings = load_settings()
 
 bind = f"{f'[{_settings.host}]' if ':' in _settings.host else _settings.host}:{_settings.port}"

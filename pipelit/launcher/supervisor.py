@@ -10,12 +10,15 @@ from typing import NoReturn
 
 import celeryconfig
 from pipelit.config import Settings
-from pipelit.launcher import embedded
+from pipelit.launcher import embedded, web
 from pipelit.launcher.guard import PARENT
 
 # supervisord closes every descriptor above 4 at its start, and its children close all above 2: a lock kept here
 # is held by supervisord and by nobody else, until the moment it is gone.
 LOCK_DESCRIPTOR = 3
+
+
+GUARDED = (sys.executable, "-m", "pipelit.launcher.guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +32,20 @@ class Program:
 
 
 def programs(settings: Settings) -> Iterator[Program]:
-    """What runs: the web server and one worker for each lane."""
-    pipelit = (sys.executable, "-m", "pipelit")
-    yield Program("web", (*pipelit, "server"), start_seconds=5, stop_seconds=10)
+    """What runs: the server if it is ours, the web server, and one worker for each lane."""
+    if settings.embedded_redis:
+        yield Program("redis", (*GUARDED, *embedded.command(settings)), start_seconds=1, stop_seconds=30)
+    yield Program("web", (*GUARDED, *web.COMMAND), start_seconds=5, stop_seconds=10)
     for lane in celeryconfig.LANES:
         # Running tasks have `worker_soft_shutdown_timeout`; a thread that does not end is killed after that.
-        yield Program(f"worker-{lane.name}", (*pipelit, "worker", lane.name), start_seconds=5, stop_seconds=12)
+        command = (sys.executable, "-m", "pipelit", "worker", lane.name)
+        yield Program(f"worker-{lane.name}", command, start_seconds=5, stop_seconds=12)
 
 
 def configuration(settings: Settings, *, pid: int) -> str:
     """The supervisor's file. The server stops last, because the others hand their work back to it."""
     inside = list(programs(settings))
-    guarded = (sys.executable, "-m", "pipelit.launcher.guard")
+    others = ",".join(program.name for program in inside if program.name != "redis")
     sections = [
         _section(
             "supervisord",
@@ -54,11 +59,8 @@ def configuration(settings: Settings, *, pid: int) -> str:
             environment=f'{PARENT}="{pid}",REMAP_SIGTERM="SIGQUIT"',
         ),
         *(_program(settings, program) for program in inside),
-        _section("group:pipelit", programs=",".join(program.name for program in inside), priority="20"),
+        _section("group:pipelit", programs=others, priority="20"),
     ]
-    if settings.embedded_redis:
-        server = Program("redis", (*guarded, *embedded.command(settings)), start_seconds=1, stop_seconds=30)
-        sections.append(_program(settings, server, priority="10"))
     return "\n".join(sections)
 
 
@@ -72,7 +74,7 @@ def become(settings: Settings, lock: int) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(file)])
 
 
-def _program(settings: Settings, program: Program, **more: str) -> str:
+def _program(settings: Settings, program: Program) -> str:
     return _section(
         f"program:{program.name}",
         command=_escaped(shlex.join(program.command)),
@@ -87,7 +89,8 @@ def _program(settings: Settings, program: Program, **more: str) -> str:
         stdout_logfile=_escaped(settings.home / "logs" / f"{program.name}.log"),
         stdout_logfile_maxbytes="10MB",
         stdout_logfile_backups="2",
-        **more,
+        # Ended in the opposite order, a group at once; those that are in a group go by the group's number.
+        priority="10",
     )
 
 
