@@ -75,11 +75,18 @@ def parse_json(raw: bytes) -> Any:
         raise Invalid("The body is nested too deeply.") from None
     except ValueError as error:
         raise Invalid(f"The body is not valid JSON: {error}.") from None
-    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _is_deeper(value, DEEPEST):
-        raise Invalid("The body is nested too deeply.")
+    if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+        _refuse_deep(value)
     if ESCAPED.search(raw):
         _refuse_unkeepable(_texts(value, ""))
     return value
+
+
+def _refuse_deep(value: Any) -> None:
+    fields = value if isinstance(value, dict) else {"": value}
+    for name, part in fields.items():
+        if _is_deeper(part, DEEPEST):
+            raise Invalid("The body is nested too deeply.", {UNKEEPABLE.sub("?", name): ["Is nested too deeply."]})
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
