@@ -54,9 +54,12 @@ class Lease:
         self.is_cancelled = False
 
     def renew(self, store: Store) -> None:
-        """Put off the moment at which the step counts as lost, unless somebody has taken it away from us."""
+        """Put off the moment at which the step counts as lost, unless somebody has taken it away from us.
+
+        Never brought forward: a step that has gone to wait meanwhile is to be looked at much later than its lease.
+        """
         until = clock.now_ms() + round(self.seconds * 1000)
-        store.redis.zadd(DEADLINES, {str(self.task): until}, xx=True)
+        store.redis.zadd(DEADLINES, {str(self.task): until}, xx=True, gt=True)
         self.is_cancelled = not store.is_live(self.task.execution_id)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import select
 
 from pipelit import clock
@@ -45,8 +47,9 @@ class Recovery:
         for member in found:
             try:
                 self._look_at(str(member), at_ms)
-            except (PipelitError, LookupError, ValueError):
-                # A plan or a node type that is not there any more must not keep the others from being looked at.
+            except (RedisConnectionError, RedisTimeoutError):
+                raise  # The broker is away; the next tick looks again.
+            except Exception:  # Whatever is wrong with one execution must not keep the others from being looked at.
                 log.exception("deadline_unreadable", member=member)
                 self.redis.zadd(DEADLINES, {member: at_ms + UNCLAIMED_MS}, xx=True)
         return len(found)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pipelit.engine import broadcast
@@ -71,12 +72,12 @@ def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Do something as soon as the server is there; a try whose answer was lost may have had its effect."""
+    """Do something as soon as the server is there and takes it; a try whose answer was lost may have had its effect."""
     while True:
         try:
             return action()
-        except (RedisConnectionError, RedisTimeoutError):
-            log.warning("broker_unreachable")
+        except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, ReadOnlyError) as error:
+            log.warning("broker_unreachable", error=type(error).__name__)
             time.sleep(PAUSE_SECONDS)
 
 
@@ -93,6 +94,7 @@ class Transaction:
         self.words: list[str | int | float] = []
 
     def call(self, *command: str | int | float) -> None:
+        """Add a command; of what takes a list, at most `CHUNK` pairs at once, or the script could not unpack it."""
         self.words.append(len(command))
         self.words.extend(command)
 
@@ -113,8 +115,8 @@ class Transaction:
         self.call("ZADD", DEADLINES, at_ms, member)
 
     def unwatch(self, *members: str) -> None:
-        if members:
-            self.call("ZREM", DEADLINES, *members)
+        for chunk in batched(members, CHUNK):
+            self.call("ZREM", DEADLINES, *chunk)
 
 
 class Store:

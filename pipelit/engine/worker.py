@@ -29,6 +29,7 @@ from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
 from pipelit.engine.store import Claim, Meta, Taken, patiently
 from pipelit.errors import NodeCrashed, StepError
+from pipelit.extensions import db
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
 from pipelit.nodes.base import Input, NodeType, StepNode
@@ -100,21 +101,22 @@ class Worker:
         )
 
     def _run(self, step: ClaimedStep) -> None:
-        with structlog.contextvars.bound_contextvars(task=str(step.task)):
-            event, report = self._attempt(step)
+        lease = Lease(step.task, self.limits.lease)
+        with structlog.contextvars.bound_contextvars(task=str(step.task)), self.heart.beating(lease):
+            event, report = self._attempt(step, lease)
             known = (step.claim.snapshot, step.meta)
             patiently(lambda: self.coordinator.tell(step.task.execution_id, event, report, known=known))
 
-    def _attempt(self, step: ClaimedStep) -> tuple[Event, Report]:
+    def _attempt(self, step: ClaimedStep, lease: Lease) -> tuple[Event, Report]:
         node_type: StepNode[Any] = self.types[step.node.type]  # type: ignore[assignment]  # only steps are sent
         given: str | None = None
         try:
             resolved = step.resolve()
             given = _shown_input(resolved)
             config = node_type.configure(resolved)
-            context = Context(step, self.http, Lease(step.task, self.limits.lease))
-            with self.heart.beating(context.lease), time_limit(step.node.policy.timeout or self.limits.timeout):
-                outcome = node_type.run(config, context)
+            _end_reading()
+            with time_limit(step.node.policy.timeout or self.limits.timeout):
+                outcome = node_type.run(config, Context(step, self.http, lease))
             return self._reported(step, outcome, given)
         except StepError as error:
             return _failed(step, error, given)
@@ -147,6 +149,12 @@ class Worker:
         if len(text) <= self.limits.blob_bytes:
             return text
         return blobs.put(step.task.execution_id, outputs, self.limits.blob_bytes)
+
+
+def _end_reading() -> None:
+    """Close the transaction in which a plan or a large output was read, if one was: nothing runs inside one."""
+    if db.session.registry.has():
+        db.session.rollback()
 
 
 def is_safe_to_repeat(node: PlanNode) -> bool:

@@ -60,10 +60,15 @@ class Workflow(Base):
     @classmethod
     def visible_to(cls, user: UserProfile) -> Select[Self]:
         """Workflows that a user may read: their own, shared with them or public; all of them for an admin."""
+        return cls.known_to(user).where(cls.deleted_at.is_(None))
+
+    @classmethod
+    def known_to(cls, user: UserProfile) -> Select[Self]:
+        """Workflows whose executions a user may read: those they may read, and those that were deleted since."""
         if user.is_admin:
-            return cls.present()
+            return select(cls)
         shared = select(WorkflowCollaborator.workflow_id).where(WorkflowCollaborator.user_profile_id == user.id)
-        return cls.present().where(or_(cls.owner_id == user.id, cls.is_public, cls.id.in_(shared)))
+        return select(cls).where(or_(cls.owner_id == user.id, cls.is_public, cls.id.in_(shared)))
 
 
 class WorkflowCollaborator(Base):

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import delete, or_, select
-from sqlalchemy.orm import defer, selectinload
+from sqlalchemy.orm import Session, defer, selectinload
 
 from pipelit import clock
 from pipelit.engine import values
@@ -83,6 +83,7 @@ def begin(
     outputs = node_type.emit(config, event)
     values.encode_outputs(outputs)
     with transaction() as session:
+        _refuse_deleted(session, workflow)
         row = WorkflowExecution(
             execution_id=execution_id or str(uuid.uuid4()),
             workflow=workflow,
@@ -103,6 +104,13 @@ def begin(
     return row
 
 
+def _refuse_deleted(session: Session, workflow: Workflow) -> None:
+    """Whoever deletes the workflow waits for us, or we see that it is gone: nothing begins that nobody can find."""
+    present = select(Workflow.id).where(Workflow.id == workflow.id, Workflow.deleted_at.is_(None))
+    if session.scalar(present.with_for_update(read=True)) is None:
+        raise NotFound(f"There is no workflow '{workflow.slug}' any more.")
+
+
 def _stored_config(workflow: Workflow, node_id: str) -> dict[str, Json]:
     """A trigger's configuration with its secrets, which plans do without."""
     node = db.session.scalars(
@@ -117,7 +125,8 @@ def get(execution_id: str, *, by: UserProfile | None, needed: Access = Access.VI
     if row is None:
         raise NotFound(f"There is no execution '{execution_id[:36]}'.")
     if by is not None:
-        if not rights.visible_ids([row.workflow_id], by):
+        known = Workflow.known_to(by).where(Workflow.id == row.workflow_id).with_only_columns(Workflow.id)
+        if db.session.scalar(known) is None:
             raise NotFound(f"There is no execution '{execution_id[:36]}'.")
         rights.require(row.workflow, by, needed)
     return row
@@ -139,7 +148,7 @@ def children(execution_id: str) -> Sequence[WorkflowExecution]:
 
 def listed(filters: Filters, page: Page, *, by: UserProfile) -> Listing[WorkflowExecution]:
     """Executions of the workflows a user may see, newest first, without their logs."""
-    visible = Workflow.visible_to(by).with_only_columns(Workflow.id)
+    visible = Workflow.known_to(by).with_only_columns(Workflow.id)
     query = select(WorkflowExecution).where(WorkflowExecution.workflow_id.in_(visible))
     if filters.workflow_slug is not None:
         query = query.where(WorkflowExecution.workflow.has(Workflow.slug == filters.workflow_slug))
@@ -172,7 +181,7 @@ def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
         _refuse_ended(execution_id)
     if engine().coordinator.tell(execution_id, Cancelled()):
         engine().drain_journal()
-    elif not _cancel_unstarted(execution_id):
+    elif not _cancel_without_state(execution_id):
         engine().drain_journal()
         _refuse_ended(execution_id)
     return _fresh(execution_id)
@@ -225,14 +234,18 @@ def remove(execution_ids: Collection[str], *, by: UserProfile) -> None:
         session.execute(delete(WorkflowExecution).where(chosen))
 
 
-def _cancel_unstarted(execution_id: str) -> bool:
-    """Cancel an execution that the engine has not been told of. False if it has been, meanwhile."""
+def _cancel_without_state(execution_id: str) -> bool:
+    """Cancel an execution that the engine knows nothing of: it has not begun, or its state was lost with the broker's.
+
+    False if the engine does know it, or it has ended meanwhile.
+    """
     if not engine().store.forestall(execution_id):
         return False
     with transaction() as session:
         row = session.get(WorkflowExecution, execution_id, populate_existing=True)
-        if row is None or row.status != "pending":
+        if row is None or not row.is_live:
             return False
+        session.execute(delete(PendingTask).where(PendingTask.execution_id == execution_id))
         row.status, row.completed_at = "cancelled", clock.now()
     return True
 

@@ -23,7 +23,7 @@ def current(workflow: Workflow, trigger_node_id: str) -> Compiled:
     """
     kept = engine().plans.compiled
     key = (workflow.id, workflow.revision, trigger_node_id)
-    return kept.get(key) or kept.put(key, _compile(workflow, trigger_node_id))
+    return kept.get(key) or _compile(workflow, trigger_node_id)
 
 
 def choose_trigger(workflow: Workflow, wanted: str | None) -> str:
@@ -47,7 +47,7 @@ def _no_trigger(message: str) -> Invalid:
 
 
 def _compile(workflow: Workflow, trigger_node_id: str) -> Compiled:
-    loaded = graph.loaded(workflow)
+    loaded = _loaded_at_one_revision(workflow)
     plan = compile_plan(loaded.id, loaded.nodes, loaded.edges, trigger_node_id)
     text = codec.encode_plan(plan)
     plan_hash = codec.structure_hash(text)
@@ -59,7 +59,18 @@ def _compile(workflow: Workflow, trigger_node_id: str) -> Compiled:
         with idempotency.preparing(), transaction() as session:
             version_id = _store(session, loaded, plan_hash, text)
     engine().plans.share(plan_hash, plan, text)
-    return Compiled(plan, plan_hash, version_id)
+    return engine().plans.compiled.put(
+        (loaded.id, loaded.revision, trigger_node_id), Compiled(plan, plan_hash, version_id)
+    )
+
+
+def _loaded_at_one_revision(workflow: Workflow) -> Workflow:
+    """The graph as it was at one moment: somebody may change it between the statements that read it."""
+    while True:
+        loaded = graph.loaded(workflow)
+        now = select(Workflow.revision).where(Workflow.id == workflow.id)
+        if db.session.scalar(now) == loaded.revision:
+            return loaded
 
 
 def _store(session: Session, workflow: Workflow, plan_hash: str, text: str) -> int:

@@ -6,11 +6,12 @@ from contextlib import suppress
 from sqlalchemy.orm import Session
 
 from pipelit import clock
+from pipelit.engine import broadcast
 from pipelit.errors import WorkflowBusy, WrongState
 from pipelit.extensions import db, transaction
 from pipelit.models import UserProfile, Workflow, WorkflowExecution
 from pipelit.services import executions, preconditions, rights
-from pipelit.services.editing import editing
+from pipelit.services.editing import announce, editing
 from pipelit.services.preconditions import Precondition
 from pipelit.services.rights import Access
 
@@ -36,12 +37,16 @@ def delete(
 
 def delete_many(slugs: Sequence[str], *, by: UserProfile) -> None:
     """Delete all of these workflows, or none if one is missing, running or somebody else's."""
+    hidden = []
     with transaction() as session:
         # In one order for everybody, so that two people who delete the same ones do not wait for each other.
         for slug in sorted(set(slugs)):
             workflow = rights.find(slug, by, Access.OWNER, for_update=True)
             _refuse_busy(session, workflow)
             _hide(workflow)
+            hidden.append(slug)
+    for slug in hidden:
+        announce(broadcast.workflow_channel(slug), [("workflow_updated", {"slug": slug, "is_deleted": True})])
 
 
 def _refuse_busy(session: Session, workflow: Workflow) -> None:

@@ -1,21 +1,53 @@
-"""What is looked after once a second."""
+"""What is looked after once a second, and once an hour."""
+
+from collections.abc import Callable
+
+import structlog
 
 from pipelit import clock
 from pipelit.engine.runtime import engine
 from pipelit.engine.tick import TICK
 from pipelit.extensions import celery
+from pipelit.services import idempotency, tokens
 from pipelit.tasks.base import in_app
 
-START_EVERY = 5
+log = structlog.get_logger(__name__)
 
 
 @celery.task(name=TICK)
 @in_app
 def tick(number: int) -> None:
-    """Send the next tick, then look after deadlines, the journal, and starts that did not happen."""
+    """Send the next tick, then look after what is due with this one."""
     if not engine().tick.advance(number):
         return
+    for every, job in JOBS:
+        if number % every == 0:
+            _attempt(job)
+
+
+def _attempt(job: Callable[[], object]) -> None:
+    try:
+        job()
+    except Exception:  # One job in trouble must not keep the others from their turn; the next tick tries it again.
+        log.exception("maintenance_failed", job=job.__name__)
+
+
+def _sweep_deadlines() -> None:
     engine().recovery.sweep_deadlines(clock.now_ms())
+
+
+def _drain_journal() -> None:
     engine().drain_journal()
-    if number % START_EVERY == 0:
-        engine().recovery.start_pending()
+
+
+def _start_pending() -> None:
+    engine().recovery.start_pending()
+
+
+def _forget_old() -> None:
+    idempotency.forget_old(clock.now())
+    tokens.remove_expired(clock.now())
+
+
+JOBS = ((1, _sweep_deadlines), (1, _drain_journal), (5, _start_pending), (3600, _forget_old))
+"""How often, in ticks of a second, and what."""

@@ -17,6 +17,7 @@ from pipelit.tasks.base import CONF_KEY
 log = structlog.get_logger(__name__)
 
 SEEN_EVERY_SECONDS = 5.0
+FORGOTTEN_AFTER_MS = 300_000
 
 
 @worker_ready.connect
@@ -37,5 +38,10 @@ def _start_timer(sender: Any, **_kwargs: Any) -> None:
 
 def seen(engine: Engine, hostname: str) -> None:
     """Note that a worker is alive, and mend the tick's chain if it is broken."""
-    engine.redis.hset(WORKERS, hostname, str(clock.now_ms()))
+    now = clock.now_ms()
+    engine.redis.hset(WORKERS, hostname, str(now))
+    signs: Any = engine.redis.hgetall(WORKERS)
+    gone = [name for name, at in signs.items() if int(at) < now - FORGOTTEN_AFTER_MS]
+    if gone:
+        engine.redis.hdel(WORKERS, *gone)
     engine.tick.ensure()

@@ -129,7 +129,8 @@ class TriggerWebhook(TriggerNode[WebhookConfig]):
 
     `body` is the parsed body: JSON, a form's fields as an object, or text. `payload` is the body if that is an object;
     anything else is its member `body`. Header names are in small letters; the ones that carry secrets are left out.
-    Parameters of the address are in `query`, as a list where one is repeated.
+    Parameters of the address are in `query`, as a list where one is repeated. When the workflow is started by hand, the
+    payload is taken for the body, or for the whole request if it has a member `body`.
     """
 
     type = "trigger_webhook"
@@ -155,15 +156,23 @@ class TriggerWebhook(TriggerNode[WebhookConfig]):
         return event.payload.get("path") == config.path and event.payload.get("method") in config.methods
 
     def emit(self, config: WebhookConfig, event: TriggerEvent) -> dict[str, Json]:
-        body = event.payload.get("body")
+        request = event.payload if event.kind == self.kind else _by_hand(event.payload.get("payload"))
+        body = request.get("body")
         wrapped: Json = {} if body is None else {"body": body}
         return {
             "body": body,
-            "headers": _public(event.payload.get("headers"), config),
-            "query": event.payload.get("query") or {},
-            "method": event.payload.get("method") or "POST",
+            "headers": _public(request.get("headers"), config),
+            "query": request.get("query") or {},
+            "method": request.get("method") or "POST",
             "payload": body if isinstance(body, dict) else wrapped,
         }
+
+
+def _by_hand(payload: Json) -> Mapping[str, Json]:
+    """The request that a payload given by hand stands for: all of one, if it has a `body`, or else its body."""
+    if isinstance(payload, dict) and "body" in payload:
+        return payload
+    return {"body": payload}
 
 
 def verify(config: WebhookConfig, headers: Mapping[str, str], body: bytes, at: datetime) -> None:
