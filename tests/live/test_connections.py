@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -145,6 +147,18 @@ def test_whoever_answers_pings_stays(connect: Connect, admin: Caller) -> None:
         watcher.say(type="pong")
 
 
+def test_a_subscription_ends_when_what_it_watches_is_no_longer_there(connect: Connect, admin: Caller) -> None:
+    slug = admin.post("/workflows/", {"name": "Private"}).json["slug"]
+    watcher = connect(admin.key)
+    watcher.subscribe(f"workflow:{slug}")
+
+    admin.delete(f"/workflows/{slug}/")
+
+    heard = [watcher.hear() for _ in range(3)]
+    refusal = next(message for message in heard if message["type"] == "error")
+    assert (refusal["channel"], refusal["code"]) == (f"workflow:{slug}", "not_found")
+
+
 def test_whoever_misses_two_pings_is_let_go(connect: Connect, admin: Caller) -> None:
     watcher = connect(admin.key)
 
@@ -248,3 +262,28 @@ def _end_of(watcher: Watcher) -> int | None:
         return watcher.closed_with()
     except (websocket.WebSocketException, ConnectionError):
         return None
+
+
+def test_somebody_who_talks_all_the_time_is_told_to_come_back_too(
+    connect: Connect, admin: Caller, sales: str, live: Live
+) -> None:
+    watchers = [connect(admin.key) for _ in range(5)]
+    stop = threading.Event()
+
+    def talk(watcher: Watcher) -> None:
+        with suppress(websocket.WebSocketException, OSError):
+            while not stop.is_set():
+                watcher.say(type="subscribe", channel=sales)
+                time.sleep(0.005)
+
+    talkers = [threading.Thread(target=talk, args=(watcher,)) for watcher in watchers]
+    for talker in talkers:
+        talker.start()
+    wait_until(lambda: live.connections == 5)
+
+    live.close()
+
+    wait_until(lambda: live.connections == 0, seconds=5)
+    stop.set()
+    for talker in talkers:
+        talker.join()

@@ -75,6 +75,9 @@ class Client:
             self._say_goodbye(parting)
         except ConnectionClosed:
             pass
+        except OUTAGES as error:
+            log.warning("live_client_sent_away", error=str(error))
+            self._say_goodbye(Parting(TOO_BUSY, "The database or the broker does not answer right now."))
         except Exception:
             # An exception that left the handler would be answered with HTTP, in the middle of the WebSocket.
             log.exception("live_client_crashed")
@@ -88,8 +91,8 @@ class Client:
         until = time.monotonic() + self._limits.authentication
         while token is None:
             self._ws.event.wait(max(until - time.monotonic(), 0))
-            self._part_if_told()
             text = self._ws.receive(timeout=0)
+            self._part_if_told()
             if text is not None:
                 token = self._token_in(text)
             elif time.monotonic() > until:
@@ -118,8 +121,8 @@ class Client:
             self._wait(ping_at - time.monotonic())
             self._part_if_told()
             if time.monotonic() >= ping_at:
-                ping_at += self._limits.ping
                 self._ping()
+                ping_at = time.monotonic() + self._limits.ping
             self._read()
             self._replay()
 
@@ -144,14 +147,24 @@ class Client:
             raise Parting(POLICY, "You do not answer.")
         self._unanswered += 1
         try:
-            self._check_key()
+            self._check_rights(self._check_key())
         except OUTAGES as error:
             # A database that is away for a moment is no reason to send everybody away; the next ping asks again.
             log.warning("key_not_checked", error=str(error))
         self._send({"type": "ping"})
 
+    def _check_rights(self, user: UserProfile) -> None:
+        """End the subscriptions to what is not there for this user any more: deleted, renamed, or no longer shared."""
+        for channel in list(self._subscriptions):
+            try:
+                watching.check(channel, user)
+            except PipelitError as error:
+                self._unsubscribe(channel)
+                self._refuse(error, channel)
+
     def _read(self) -> None:
-        # The library clears its event only in here; whatever is put into the outbox after that sets it again.
+        # The library clears its event only in here: what was told before that is looked at below, what is told after it
+        # sets the event again.
         while (text := self._ws.receive(timeout=0)) is not None:
             self._unanswered = 0
             channel: str | None = None
@@ -164,6 +177,7 @@ class Client:
             except OUTAGES:
                 self._refuse(Unavailable("The database or the broker does not answer right now."), channel)
             self._part_if_told()
+        self._part_if_told()
 
     def _obey(self, message: Message) -> None:
         match message:
