@@ -74,11 +74,15 @@ def test_a_client_watches_it_in_order(product: Product, orders: str) -> None:
 
 
 def test_editing_the_workflow_while_it_runs_does_not_change_the_run(product: Product, orders: str) -> None:
-    started = product.call("POST", "/api/v1/workflows/orders/execute/", {"payload": {"body": {"name": "Cy"}}}).body
-    path = "/api/v1/workflows/orders/nodes/say/"
-    assert product.call("PATCH", path, {"config": {"template": "changed"}}).status == 200
-
+    node = "/api/v1/workflows/orders/nodes/say/"
+    assert product.call("PATCH", node, {"interrupt_before": True}).status == 200
+    payload = {"body": {"name": "Cy", "vip": False}}
+    started = product.call("POST", "/api/v1/workflows/orders/execute/", {"payload": payload}).body
     execution = f"/api/v1/executions/{started['execution_id']}/"
-    wait_until(lambda: product.call("GET", execution).body["status"] in ("completed", "failed"), "the end")
+    wait_until(lambda: product.call("GET", execution).body["status"] == "interrupted", "the question")
 
-    assert "changed" not in json.dumps(product.call("GET", execution).body["final_output"])
+    assert product.call("PATCH", node, {"config": {"template": "changed"}}).status == 200
+    assert product.call("POST", f"{execution}resume/", {"decision": "approve"}).status == 200
+
+    wait_until(lambda: product.call("GET", execution).body["status"] == "completed", "the end")
+    assert product.call("GET", execution).body["final_output"] == "200: Hello Cy, welcome"
