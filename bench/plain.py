@@ -42,7 +42,7 @@ def plain_flask() -> Iterator[int]:
 
 def _answers(port: int) -> bool:
     try:
-        with urlopen(f"http://127.0.0.1:{port}/", timeout=2):
+        with urlopen(f"http://127.0.0.1:{port}/", timeout=10):
             return True
-    except URLError:
+    except (URLError, TimeoutError):
         return False
