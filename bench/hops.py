@@ -16,10 +16,12 @@ from pipelit.engine import broadcast
 from pipelit.engine.keys import RECORDED
 from pipelit.extensions import db
 from pipelit.models import Workflow, WorkflowExecution
+from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent
 from pipelit.services import executions, workflows
 from pipelit.services.drafts import EdgeDraft, GraphDraft, NodeDraft
 
+MANUAL = TriggerEvent("manual", {"payload": {}, "text": "x"})
 NODES = 40
 ROUNDS = 11
 AT_ONCE = 50
@@ -117,7 +119,8 @@ class _Ours:
         listener.get_message(timeout=5)
         began = time.perf_counter()
         for _ in range(chains):
-            executions.begin(self.workflow, "start", TriggerEvent("manual", {"payload": {}, "text": "x"}))
+            # The trigger's config is at hand, as it is for webhooks.
+            executions.begin(self.workflow, "start", MANUAL, config=registry.get("trigger_manual").configure({}))
         for _ in range(chains):
             if listener.get_message(timeout=60) is None:
                 raise TimeoutError("a chain did not end")

@@ -5,6 +5,7 @@ from flask import Flask
 from pipelit.api import (
     accounts,
     auth,
+    bodies,
     docs,
     edges,
     errors,
@@ -41,6 +42,7 @@ def register(app: Flask) -> None:
     headers.register(app)
     auth.register(app)
     limits.register(app)
+    bodies.register(app)
     openapi.register(app, BLUEPRINTS)
     health.register(app)
     app.register_blueprint(docs.blueprint)

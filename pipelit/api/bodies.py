@@ -3,13 +3,26 @@
 import base64
 from collections.abc import Mapping
 
-from flask import Request
+from flask import Flask, Request, request
 from werkzeug.datastructures import FileStorage, MultiDict
 
 from pipelit.api.parser import parse_json
-from pipelit.errors import Invalid
+from pipelit.errors import Invalid, TooLarge
 from pipelit.nodes.ports import Json
 from pipelit.services import sizes
+
+
+def register(app: Flask) -> None:
+    """Refuse bodies that are cut off at the limit."""
+    app.before_request(refuse_cut)
+
+
+def refuse_cut() -> None:
+    """A body in chunks tells no length beforehand; that something is left behind the limit says that it is too long."""
+    if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+        request.get_data(cache=True, parse_form_data=False)
+        if request.environ["wsgi.input"].read(1):
+            raise TooLarge("The body is longer than this server accepts.")
 
 
 def parse(request: Request) -> Json:

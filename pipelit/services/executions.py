@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session, defer, selectinload
 
 from pipelit import clock
 from pipelit.engine import values
+from pipelit.engine.coordinator import Start
 from pipelit.engine.core.events import Cancelled, Event, StepReleased, StepResumed
 from pipelit.engine.core.graph import Json
 from pipelit.engine.core.state import State, StepId, StepStatus
 from pipelit.engine.narrator import Report
-from pipelit.engine.recovery import start_of
 from pipelit.engine.runtime import engine
 from pipelit.errors import Invalid, NotFound, WrongState
 from pipelit.extensions import db, transaction
@@ -82,11 +82,20 @@ def begin(
         config = node_type.configure(_stored_config(workflow, trigger_node_id))
     outputs = node_type.emit(config, event)
     values.encode_outputs(outputs)
+    # Taken out before the transaction, which has every row read afresh that is touched in it, nodes and edges too.
+    begun = Start(
+        execution_id=execution_id or str(uuid.uuid4()),
+        plan_hash=compiled.plan_hash,
+        workflow_id=workflow.id,
+        slug=workflow.slug,
+        trigger_output=outputs,
+        max_seconds=workflow.max_execution_seconds,
+    )
     with transaction() as session:
-        _refuse_deleted(session, workflow)
+        _refuse_deleted(session, begun)
         row = WorkflowExecution(
-            execution_id=execution_id or str(uuid.uuid4()),
-            workflow=workflow,
+            execution_id=begun.execution_id,
+            workflow_id=begun.workflow_id,
             workflow_version_id=compiled.version_id,
             plan_hash=compiled.plan_hash,
             trigger_node_id=trigger_node_id,
@@ -98,17 +107,17 @@ def begin(
         )
         session.add(row)
     try:
-        engine().coordinator.start(start_of(row))
+        engine().coordinator.start(begun)
     except RedisError:
-        log.warning("start_postponed", execution_id=row.execution_id)
+        log.warning("start_postponed", execution_id=begun.execution_id)
     return row
 
 
-def _refuse_deleted(session: Session, workflow: Workflow) -> None:
+def _refuse_deleted(session: Session, begun: Start) -> None:
     """Whoever deletes the workflow waits for us, or we see that it is gone: nothing begins that nobody can find."""
-    present = select(Workflow.id).where(Workflow.id == workflow.id, Workflow.deleted_at.is_(None))
+    present = select(Workflow.id).where(Workflow.id == begun.workflow_id, Workflow.deleted_at.is_(None))
     if session.scalar(present.with_for_update(read=True)) is None:
-        raise NotFound(f"There is no workflow '{workflow.slug}' any more.")
+        raise NotFound(f"There is no workflow '{begun.slug}' any more.")
 
 
 def _stored_config(workflow: Workflow, node_id: str) -> dict[str, Json]:

@@ -1,5 +1,6 @@
 """Whatever goes wrong, the answer is a problem document, and it gives nothing away."""
 
+import io
 from typing import Any
 
 import pytest
@@ -37,6 +38,19 @@ def test_a_method_that_is_not_offered(admin: Caller) -> None:
 
 def test_a_body_that_is_too_large(app: Flask, admin: Caller) -> None:
     answer = admin.send("POST", "/users/", data=b"[" * (10 * 2**20), content_type="application/json")
+
+    assert_problem(answer, 413, "too_large")
+
+
+def test_a_body_in_chunks_is_refused_and_not_cut_off(anonymous: Caller, app: Flask) -> None:
+    whole = b'{"username": "ada"}' + b" " * app.config["MAX_CONTENT_LENGTH"]
+
+    answer = anonymous.post(
+        "/auth/token/",
+        input_stream=io.BytesIO(whole),
+        content_type="application/json",
+        environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
+    )
 
     assert_problem(answer, 413, "too_large")
 
