@@ -27,4 +27,4 @@ def rotate_keys() -> None:
     """Encrypt every stored credential with the first key of FIELD_ENCRYPTION_KEY."""
     with application():
         count = credentials.rotate_keys()
-    click.echo(f"{count} credential(s) are now encrypted with the first key; the others may be removed.")
+    click.echo(f"{count} stored secret(s) are now encrypted with the first key; the others may be removed.")
