@@ -1,5 +1,6 @@
 """Executions: started, watched, stopped, resumed, and put away."""
 
+import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
 
 log = structlog.get_logger(__name__)
+
+FINAL_ROW_SECONDS = 2.0
+"""How long an answer waits for the final row of an execution that was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +193,8 @@ def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
     if not get(execution_id, by=by, needed=Access.EDITOR).is_live:
         _refuse_ended(execution_id)
     if engine().coordinator.tell(execution_id, Cancelled()):
-        engine().drain_journal()
-    elif not _cancel_without_state(execution_id):
+        return _ended(execution_id)
+    if not _cancel_without_state(execution_id):
         engine().drain_journal()
         _refuse_ended(execution_id)
     return _fresh(execution_id)
@@ -257,6 +261,17 @@ def _cancel_without_state(execution_id: str) -> bool:
         session.execute(delete(PendingTask).where(PendingTask.execution_id == execution_id))
         row.status, row.completed_at = "cancelled", clock.now()
     return True
+
+
+def _ended(execution_id: str) -> WorkflowExecution:
+    """The execution with its final row, which somebody else may be writing just now."""
+    until = time.monotonic() + FINAL_ROW_SECONDS
+    while True:
+        engine().drain_journal()
+        row = _fresh(execution_id)
+        if not row.is_live or time.monotonic() > until:
+            return row
+        time.sleep(0.02)
 
 
 def _refuse_ended(execution_id: str) -> None:
