@@ -1,7 +1,6 @@
 """Secrets for the outside world, encrypted at rest; one table of what they share and one per kind."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -78,8 +77,3 @@ class ToolCredential(BaseCredential):
     id: Mapped[int] = _parent_key()
     tool_type: Mapped[str] = mapped_column(String(30))
     config: Mapped[str] = mapped_column(EncryptedString(20_000))
-
-
-def encrypted_columns(model: type[Any]) -> list[str]:
-    """Names of the encrypted columns that a mapped class declares in its own table."""
-    return [column.name for column in model.__table__.columns if isinstance(column.type, EncryptedString)]
