@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +16,7 @@ from pipelit.engine import broadcast
 from pipelit.engine.core import codec
 from pipelit.engine.core.state import ExecutionStatus, State, StepId
 from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field
+from pipelit.engine.line import Line, Script, Word
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +27,8 @@ PAUSE_SECONDS = 0.5
 
 CHUNK = 500
 """Pairs in one command: Lua's unpack takes some thousands of words at most."""
+
+COMMIT, CLAIM = Script.named("commit"), Script.named("claim")
 
 TOMBSTONE_SECONDS = 300
 """How long an ended execution is remembered, so that a late start of it does nothing."""
@@ -91,9 +93,9 @@ class Transaction:
             broadcast.PREFIX + broadcast.workflow_channel(slug),
             broadcast.PREFIX + broadcast.execution_channel(execution_id),
         )
-        self.words: list[str | int | float] = []
+        self.words: list[Word] = []
 
-    def call(self, *command: str | int | float) -> None:
+    def call(self, *command: Word) -> None:
         """Add a command; of what takes a list, at most `CHUNK` pairs at once, or the script could not unpack it."""
         self.words.append(len(command))
         self.words.extend(command)
@@ -125,36 +127,32 @@ class Store:
     def __init__(self, redis: Redis, *, events_kept: int) -> None:
         self.redis = redis
         self.events_kept = events_kept
-        scripts = files("pipelit.engine.scripts")
-        self._commit = redis.register_script((scripts / "commit.lua").read_text())
-        self._claim = redis.register_script((scripts / "claim.lua").read_text())
+        self._line = Line(redis)
 
     def commit(self, transaction: Transaction, version: str) -> bool:
         """Apply all of the transaction, or nothing of it if `version` is no longer current."""
         keys = transaction.keys
         args = [version, self.events_kept, *transaction.words]
-        return self._commit(keys=[keys.meta, keys.events], args=args) is not None
+        return self._line.call(COMMIT, (keys.meta, keys.events), args) is not None
 
     def claim(
         self, task: TaskId, *, claim: str, lease_until: int, event: str, channels: Sequence[str], fields: Sequence[str]
     ) -> Claim | Taken | None:
         """Take the lease of an attempt; None if the attempt is not current any more."""
         keys = ExecutionKeys.of(task.execution_id)
-        answer = self._claim(
-            keys=[*keys, DEADLINES],
-            args=[
-                str(task.step),
-                f'["ready",{task.attempt},',
-                claim,
-                task.attempt,
-                str(task),
-                lease_until,
-                self.events_kept,
-                event,
-                *channels,
-                *fields,
-            ],
-        )
+        args: list[Word] = [
+            str(task.step),
+            f'["ready",{task.attempt},',
+            claim,
+            task.attempt,
+            str(task),
+            lease_until,
+            self.events_kept,
+            event,
+            *channels,
+            *fields,
+        ]
+        answer = self._line.call(CLAIM, (*keys, DEADLINES), args)
         match answer:
             case ["gone"]:
                 return None
