@@ -4,7 +4,6 @@ An entry is one element of a Redis stream, appended by the commit script. Writin
 that dies half-way costs nothing but time.
 """
 
-import json
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -105,7 +104,6 @@ def _write_alone(entry: Entry, kept_events: Mapping[str, bytes]) -> None:
 
 
 def _events(store: Store, entry: Entry) -> bytes:
-    kept = [
-        {"seq": event.seq, **json.loads(event.body)} for event in broadcast.missed(store.redis, entry.execution_id, 0)
-    ]
-    return zlib.compress(json.dumps(kept, separators=(",", ":")).encode())
+    kept = broadcast.missed(store.redis, entry.execution_id, 0)
+    # Each body is the JSON of an object already; its number is put in front of what it says.
+    return zlib.compress(("[" + ",".join(f'{{"seq":{event.seq},{event.body[1:]}' for event in kept) + "]").encode())
