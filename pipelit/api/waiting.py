@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelit.api import live
-from pipelit.engine import broadcast
+from pipelit.api.live import Listener
 from pipelit.engine.broadcast import LiveEvent
 from pipelit.engine.core.graph import Json
 from pipelit.engine.keys import RECORDED
@@ -19,8 +19,13 @@ from pipelit.models import WorkflowExecution
 from pipelit.services import execution_details, executions
 
 Start = Callable[[str], WorkflowExecution]
+StartForReply = Callable[[str, str], WorkflowExecution]
+"""Takes the execution's id, and the channel on which the engine is to tell its end."""
 
 ENDS = ("execution_completed", "execution_failed", "execution_cancelled")
+
+PROMPT_SECONDS = 1.0
+"""How long only the engine's reply is waited for; whoever waits longer listens for the final row as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +52,29 @@ def start_and_wait(start: Start, seconds: float) -> WorkflowExecution:
     return row
 
 
-def start_and_hear_end(start: Start, seconds: float) -> tuple[WorkflowExecution, Ending | None]:
+def start_and_hear_end(start: StartForReply, seconds: float) -> tuple[WorkflowExecution, Ending | None]:
     """Start an execution by its id and hear how it ends, sooner than its row is written; None if it takes longer."""
     execution_id = str(uuid.uuid4())
     until = time.monotonic() + seconds
-    recorded = RECORDED + execution_id
-    with live.hub().listen(broadcast.execution_channel(execution_id), recorded) as listener:
-        row = start(execution_id)
+    hub = live.hub()
+    with hub.await_reply(execution_id) as listener:
+        row = start(execution_id, hub.address)
         db.session.remove()
-        while heard := listener.next(until - time.monotonic()):
-            channel, event = heard
-            if channel == recorded:
-                break
-            if (ending := _ending(event)) is not None:
-                return row, ending
-    return row, _recorded_ending(execution_id)
+        reply = listener.next(min(seconds, PROMPT_SECONDS))
+        ending = _ending(reply[1]) if reply is not None else None
+        return row, ending or _later_ending(execution_id, listener, until)
+
+
+def _later_ending(execution_id: str, listener: Listener, until: float) -> Ending | None:
+    """The end of an execution that takes long, or tells only a part of its output, or whose reply was lost.
+
+    Lost is the reply of one that somebody else has started, because the broker was away, or whose broker lost it.
+    """
+    with live.hub().listen(RECORDED + execution_id, listener=listener):
+        ending = _recorded_ending(execution_id)
+        while ending is None and (heard := listener.next(until - time.monotonic())) is not None:
+            ending = _ending(heard[1]) or _recorded_ending(execution_id)
+    return ending or _recorded_ending(execution_id)
 
 
 def _ending(event: LiveEvent) -> Ending | None:
@@ -77,4 +90,6 @@ def _ending(event: LiveEvent) -> Ending | None:
 
 def _recorded_ending(execution_id: str) -> Ending | None:
     row = executions.get(execution_id, by=None)
-    return None if row.is_live else Ending(row.status, execution_details.final_output(row))
+    ending = None if row.is_live else Ending(row.status, execution_details.final_output(row))
+    db.session.remove()
+    return ending

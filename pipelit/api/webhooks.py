@@ -59,8 +59,8 @@ class Webhook(MethodView):
 def _start(match: Match, delivery: Delivery) -> Response:
     body = bodies.parse(request)
 
-    def start(execution_id: str | None = None) -> WorkflowExecution:
-        return webhooks.receive(match, delivery, body, execution_id=execution_id)
+    def start(execution_id: str | None = None, reply_to: str | None = None) -> WorkflowExecution:
+        return webhooks.receive(match, delivery, body, execution_id=execution_id, reply_to=reply_to)
 
     if match.config.respond == "now":
         return _accepted(start())

@@ -17,7 +17,7 @@ from pipelit.engine.transition import Tools, Transition
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """An execution whose row is in SQL and which is to begin."""
+    """An execution whose row is in SQL and which is to begin; `reply_to` is a Redis channel that is told its end."""
 
     execution_id: str
     plan_hash: str
@@ -25,6 +25,7 @@ class Start:
     slug: str
     trigger_output: Mapping[str, Json]
     max_seconds: int | None = None
+    reply_to: str | None = None
 
 
 class Coordinator:
@@ -43,7 +44,7 @@ class Coordinator:
         before = State()
         after, commands = advance(plan, before, Started())
         transition = Transition(self.tools, start.execution_id, plan, meta, at)
-        transition.begin(values.encode_outputs(start.trigger_output), start.max_seconds)
+        transition.begin(values.encode_outputs(start.trigger_output), start.max_seconds, start.reply_to)
         transaction = transition.build(before, after, Started(), commands, Report())
         return self.store.commit(transaction, "")
 

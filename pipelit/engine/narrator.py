@@ -129,15 +129,15 @@ class Narrator:
             facts |= {"error": failure.message, "error_code": failure.code}
             content |= {"error": failure.message, "error_code": failure.code, "node_id": step.node if step else None}
         self._record(Kind.ENDED, facts, output=output)
-        self._event(END_EVENTS[status], content, output)
+        self.write.last_event(event_text(END_EVENTS[status], content, self.at, output))
 
     def _record(
         self, kind: Kind, facts: Mapping[str, Json], given: str | None = None, output: str | None = None
     ) -> None:
         self.write.call(*Entry(self.write.execution_id, kind, facts, given, output).words())
 
-    def _event(self, kind: str, content: Mapping[str, Json], output: str | None = None) -> None:
-        self.write.event(event_text(kind, content, self.at, output))
+    def _event(self, kind: str, content: Mapping[str, Json]) -> None:
+        self.write.event(event_text(kind, content, self.at))
 
 
 def node_status(

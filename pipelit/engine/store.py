@@ -112,6 +112,10 @@ class Transaction:
         """Number an event, keep it and tell both channels."""
         self.call("EVENT", body, *self.channels)
 
+    def last_event(self, body: str) -> None:
+        """The same, and tell whoever started the execution to hear of its end."""
+        self.call("LAST", body, *self.channels)
+
     def watch(self, member: str, at_ms: int) -> None:
         """Have somebody look at a step or an execution if nothing was heard of it by then."""
         self.call("ZADD", DEADLINES, at_ms, member)

@@ -84,11 +84,13 @@ class Transition:
         self.outputs: dict[StepId, str] = {}
         self.results: dict[tuple[StepId, int], str] = {}
 
-    def begin(self, trigger_outputs: str, max_seconds: int | None) -> None:
+    def begin(self, trigger_outputs: str, max_seconds: int | None, reply_to: str | None) -> None:
         """What only the first transition of an execution writes; to be called before `build`."""
         keys = self.write.keys
         trigger = StepId(self.plan.trigger)
         stored = {**self.meta._asdict(), "status": ExecutionStatus.RUNNING}
+        if reply_to is not None:
+            stored["reply_to"] = reply_to
         self.write.set_fields(keys.meta, stored)
         self._put_outputs(trigger, trigger_outputs)
         self.tell.started(trigger, trigger_outputs)

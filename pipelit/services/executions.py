@@ -5,11 +5,11 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import delete, or_, select
+from sqlalchemy import Table, bindparam, delete, insert, or_, select
 from sqlalchemy.orm import Session, defer, selectinload
 
 from pipelit import clock
@@ -31,6 +31,15 @@ from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
 
 log = structlog.get_logger(__name__)
+
+# Statements on the tables themselves, put together once: the unit of work costs more than all the rest of a start.
+_WORKFLOWS, _EXECUTIONS = (cast(Table, model.__table__) for model in (Workflow, WorkflowExecution))
+_PRESENT = (
+    select(_WORKFLOWS.c.id)
+    .where(_WORKFLOWS.c.id == bindparam("id"), _WORKFLOWS.c.deleted_at.is_(None))
+    .with_for_update(read=True)
+)
+_INSERT = insert(_EXECUTIONS)
 
 FINAL_ROW_SECONDS = 2.0
 """How long an answer waits for the final row of an execution that was cancelled."""
@@ -71,13 +80,15 @@ def begin(
     *,
     by: UserProfile | None = None,
     execution_id: str | None = None,
+    reply_to: str | None = None,
     config: Any = None,
 ) -> WorkflowExecution:
     """Accept an event for a trigger: the row is committed first, then the engine is told.
 
     If the broker is away the execution stays `pending`, and maintenance starts it when the broker is back. Raises
     `InvalidGraph` with every problem of what the trigger reaches. `execution_id` may be chosen beforehand, by whoever
-    wants to listen to the execution from its beginning; `config` is the trigger's, secrets included, if they have it.
+    wants to listen to the execution from its beginning, and `reply_to` is where the engine tells them its end, once;
+    `config` is the trigger's, secrets included, if they have it. The row returned is a copy, in no session.
     """
     compiled = plans.current(workflow, trigger_node_id)
     node_type = registry.get(compiled.plan.nodes[compiled.plan.trigger].type)
@@ -94,33 +105,33 @@ def begin(
         slug=workflow.slug,
         trigger_output=outputs,
         max_seconds=workflow.max_execution_seconds,
+        reply_to=reply_to,
     )
+    columns: dict[str, Any] = {
+        "execution_id": begun.execution_id,
+        "workflow_id": begun.workflow_id,
+        "workflow_version_id": compiled.version_id,
+        "plan_hash": compiled.plan_hash,
+        "trigger_node_id": trigger_node_id,
+        "user_profile_id": by.id if by else None,
+        "status": "pending",
+        "trigger": event.kind,
+        "trigger_payload": dict(event.payload),
+        "trigger_output": outputs,
+    }
     with transaction() as session:
         _refuse_deleted(session, begun)
-        row = WorkflowExecution(
-            execution_id=begun.execution_id,
-            workflow_id=begun.workflow_id,
-            workflow_version_id=compiled.version_id,
-            plan_hash=compiled.plan_hash,
-            trigger_node_id=trigger_node_id,
-            user_profile_id=by.id if by else None,
-            status="pending",
-            trigger=event.kind,
-            trigger_payload=dict(event.payload),
-            trigger_output=outputs,
-        )
-        session.add(row)
+        session.connection().execute(_INSERT, columns)
     try:
         engine().coordinator.start(begun)
     except RedisError:
         log.warning("start_postponed", execution_id=begun.execution_id)
-    return row
+    return WorkflowExecution(**columns)
 
 
 def _refuse_deleted(session: Session, begun: Start) -> None:
     """Whoever deletes the workflow waits for us, or we see that it is gone: nothing begins that nobody can find."""
-    present = select(Workflow.id).where(Workflow.id == begun.workflow_id, Workflow.deleted_at.is_(None))
-    if session.scalar(present.with_for_update(read=True)) is None:
+    if session.connection().scalar(_PRESENT, {"id": begun.workflow_id}) is None:
         raise NotFound(f"There is no workflow '{begun.slug}' any more.")
 
 

@@ -1,25 +1,41 @@
 """Outside events and the triggers that answer to them."""
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import bindparam, select
+from flask import current_app
+from sqlalchemy import Table, bindparam, select
+from sqlalchemy.orm import Session
 
+from pipelit.engine.cache import Recent
 from pipelit.extensions import db
 from pipelit.models import ComponentConfig, Workflow, WorkflowExecution, WorkflowNode
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
 from pipelit.services import executions, node_config
 
-# Put together once: every webhook that is called asks this.
+# Put together once, and without the rows' classes: every webhook that is called asks this.
+_WORKFLOWS, _NODES, _CONFIGS = (cast(Table, model.__table__) for model in (Workflow, WorkflowNode, ComponentConfig))
 _MATCHING = (
-    select(WorkflowNode.node_id, ComponentConfig, Workflow)
-    .join(ComponentConfig, WorkflowNode.component_config_id == ComponentConfig.id)
-    .join(Workflow, WorkflowNode.workflow_id == Workflow.id)
-    .where(ComponentConfig.trigger_key == bindparam("key"))
-    .where(ComponentConfig.component_type.in_(bindparam("types", expanding=True)))
-    .where(Workflow.is_active, Workflow.deleted_at.is_(None))
+    select(_WORKFLOWS.c.id, _WORKFLOWS.c.revision, _WORKFLOWS.c.updated_at, _NODES.c.node_id)
+    .join_from(_NODES, _CONFIGS, _NODES.c.component_config_id == _CONFIGS.c.id)
+    .join(_WORKFLOWS, _NODES.c.workflow_id == _WORKFLOWS.c.id)
+    .where(_CONFIGS.c.trigger_key == bindparam("key"))
+    .where(_CONFIGS.c.component_type.in_(bindparam("types", expanding=True)))
+    .where(_WORKFLOWS.c.is_active, _WORKFLOWS.c.deleted_at.is_(None))
 )
+KEPT = 512
+EXTENSION = "pipelit.triggers"
+
+
+class Place(NamedTuple):
+    """Where a trigger stands, in which state of its workflow: every change of one changes the revision or the time."""
+
+    workflow_id: int
+    revision: int
+    updated_at: datetime
+    node_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +51,46 @@ class Match:
 def matching(kind: str, key: str) -> list[Match]:
     """The triggers of active workflows that events of a kind find by a key; whoever has the highest priority first.
 
-    The rows are detached: the transaction that starts an execution would otherwise read them once more.
+    The rows are detached, and may be shared with others who ask.
     """
-    types = {known.type: known for known in registry.triggers(kind)}
-    found = [
-        Match(workflow, node_id, types[row.component_type], _configured(types[row.component_type], row))
-        for node_id, row, workflow in db.session.execute(_MATCHING, {"key": key, "types": list(types)})
-    ]
-    db.session.expunge_all()
+    types = [known.type for known in registry.triggers(kind)]
+    with db.engine.connect() as connection:
+        places = connection.execute(_MATCHING, {"key": key, "types": types}).all()
+    found = [match for place in places if (match := _recent().get(Place(*place)) or _read(Place(*place)))]
     return sorted(found, key=lambda match: -getattr(match.config, "priority", 0))
 
 
-def start(match: Match, event: TriggerEvent, *, execution_id: str | None = None) -> WorkflowExecution:
+def start(
+    match: Match, event: TriggerEvent, *, execution_id: str | None = None, reply_to: str | None = None
+) -> WorkflowExecution:
     """Run the workflow of a trigger that an event is meant for. What is returned is stored: it will run."""
-    return executions.begin(match.workflow, match.node_id, event, execution_id=execution_id, config=match.config)
+    return executions.begin(
+        match.workflow, match.node_id, event, execution_id=execution_id, reply_to=reply_to, config=match.config
+    )
 
 
-def _configured(node_type: TriggerNode[Any], row: ComponentConfig) -> Any:
-    return node_type.configure(registry.current_values(row) | node_config.secrets_of(row))
+def _recent() -> Recent[Place, Match]:
+    kept: Recent[Place, Match] = current_app.extensions.setdefault(EXTENSION, Recent(KEPT))
+    return kept
+
+
+def _read(place: Place) -> Match | None:
+    """The trigger at a place, if it is still there; kept under the revision that was read."""
+    query = (
+        select(ComponentConfig, Workflow)
+        .select_from(WorkflowNode)
+        .join(ComponentConfig, WorkflowNode.component_config_id == ComponentConfig.id)
+        .join(Workflow, WorkflowNode.workflow_id == Workflow.id)
+        .where(Workflow.id == place.workflow_id, WorkflowNode.node_id == place.node_id)
+    )
+    with Session(db.engine) as session:
+        found = session.execute(query).one_or_none()
+        if found is None:
+            return None
+        row, workflow = found
+        node_type = registry.get(row.component_type)
+        assert isinstance(node_type, TriggerNode), "the types asked for are triggers"
+        config = node_type.configure(registry.current_values(row) | node_config.secrets_of(row))
+        session.expunge_all()
+    current = place._replace(revision=workflow.revision, updated_at=workflow.updated_at)
+    return _recent().put(current, Match(workflow, place.node_id, node_type, config))

@@ -41,7 +41,9 @@ def verify(match: Match, delivery: Delivery, body: bytes, at: datetime) -> None:
     trigger_webhook.verify(match.config, delivery.headers, body, at)
 
 
-def receive(match: Match, delivery: Delivery, body: Json, *, execution_id: str | None = None) -> WorkflowExecution:
+def receive(
+    match: Match, delivery: Delivery, body: Json, *, execution_id: str | None = None, reply_to: str | None = None
+) -> WorkflowExecution:
     """Run the workflow. The caller is a stranger: if it cannot run, why is for the log only."""
     payload: dict[str, Json] = {
         "path": delivery.path,
@@ -51,7 +53,8 @@ def receive(match: Match, delivery: Delivery, body: Json, *, execution_id: str |
         "body": body,
     }
     try:
-        return triggers.start(match, TriggerEvent("webhook", payload), execution_id=execution_id)
+        event = TriggerEvent("webhook", payload)
+        return triggers.start(match, event, execution_id=execution_id, reply_to=reply_to)
     except (InvalidGraph, StepError) as error:
         log.warning("webhook_cannot_run", workflow=match.workflow.slug, node_id=match.node_id, error=error.detail)
         raise Unavailable("The workflow at this address cannot run at present.") from error

@@ -1,9 +1,11 @@
 """The one connection of a process to the channels of events, and who in the process listens to which.
 
-One thread owns the connection. Others only write down what they want and ring; the ring is a message on a channel of
-the hub's own, because that is what the thread is waiting for anyway.
+One thread owns the connection. Others only write down what they want and ring; the ring is an empty message on a
+channel of the hub's own, because that is what the thread is waiting for anyway. Events that come over that channel are
+replies: each is meant for the one listener in this process who waits for the end of its execution.
 """
 
+import json
 import threading
 import time
 import uuid
@@ -49,7 +51,9 @@ class Hub:
         self._pause = pause
         self._rooms: dict[str, Room] = {}
         self._lock = threading.Lock()
-        self._control = f"{broadcast.PREFIX}hub:{uuid.uuid4()}"
+        self.address = f"{broadcast.PREFIX}hub:{uuid.uuid4()}"
+        self._is_reachable = threading.Event()
+        self._awaited: dict[str, Listener] = {}
         self._is_rung = False
         self._is_lost = False
         self._is_stopped = False
@@ -59,12 +63,29 @@ class Hub:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def listen(self, *channels: str) -> Iterator[Listener]:
-        """Listen to channels for the length of a block: from its first line on, no event is missed.
+    def await_reply(self, execution_id: str) -> Iterator[Listener]:
+        """Hear what is sent to `address` about an execution, for the length of a block: nothing is subscribed for it.
 
         When the server does not answer, the block runs all the same and hears nothing.
         """
-        listener = Listener()
+        with self._lock:
+            listener = self._awaited[execution_id] = Listener()
+            self._start()
+        try:
+            self._wait(self._is_reachable, CONFIRMATION_SECONDS)
+            yield listener
+        finally:
+            with self._lock:
+                del self._awaited[execution_id]
+
+    @contextmanager
+    def listen(self, *channels: str, listener: Listener | None = None) -> Iterator[Listener]:
+        """Listen to channels for the length of a block: from its first line on, no event is missed.
+
+        When the server does not answer, the block runs all the same and hears nothing. Whoever listens already to
+        something else can hear both.
+        """
+        listener = listener or Listener()
         rooms = [self.enter(channel) for channel in channels]
         try:
             for room in rooms:
@@ -78,8 +99,11 @@ class Hub:
 
     def wait_for(self, room: Room, seconds: float) -> bool:
         """Wait until a room is open; False if it takes longer, and soon if there is no connection to the server."""
+        return self._wait(room.open, seconds)
+
+    def _wait(self, opened: threading.Event, seconds: float) -> bool:
         until = time.monotonic() + seconds
-        while not room.open.wait(SLICE):
+        while not opened.is_set() and not opened.wait(SLICE):
             if self._is_lost or time.monotonic() > until:
                 return False
         return True
@@ -133,7 +157,7 @@ class Hub:
             return
         self._is_rung = True
         try:
-            self._redis.publish(self._control, "")
+            self._redis.publish(self.address, "")
         except RedisError:
             # The thread has lost its connection too, and subscribes to everything wanted when it has a new one.
             self._is_rung = False
@@ -158,10 +182,11 @@ class Hub:
     def _listen(self) -> None:
         with _own_client(self._redis) as client, PubSub(client.connection_pool) as subscription:
             wire = Wire(subscription)
+            self._is_reachable.clear()
             with self._lock:
                 for room in self._rooms.values():
                     room.open.clear()
-            wire.subscribe([self._control])
+            wire.subscribe([self.address])
             while not self._is_stopped:
                 message = subscription.get_message(timeout=self._patience())
                 wire.check_life(is_heard=message is not None)
@@ -172,14 +197,17 @@ class Hub:
     def _receive(self, message: dict[str, Any], wire: "Wire") -> None:
         channel = message["channel"]
         match message["type"]:
-            case "message" if channel == self._control:
+            case "message" if channel == self.address and message["data"]:
+                self._reply(broadcast.parse(message["data"]))
+            case "message" if channel == self.address:
                 self._is_rung = False
                 self._meet_wishes(wire)
             case "message":
                 self._deliver(channel.removeprefix(broadcast.PREFIX), broadcast.parse(message["data"]))
-            case "subscribe" if channel == self._control:
+            case "subscribe" if channel == self.address:
                 # Wishes that were written down while nobody could ring.
                 self._is_lost = self._is_rung = False
+                self._is_reachable.set()
                 self._meet_wishes(wire)
             case "subscribe" if wire.is_confirmed(channel):
                 self._open(channel.removeprefix(broadcast.PREFIX))
@@ -187,12 +215,19 @@ class Hub:
     def _meet_wishes(self, wire: "Wire") -> None:
         with self._lock:
             wanted = {broadcast.PREFIX + channel for channel in self._rooms}
-        wire.meet(wanted | {self._control})
+        wire.meet(wanted | {self.address})
         with self._lock:
             for channel, room in self._rooms.items():
                 # Left and entered again before we heard of either: nothing was asked for, so nothing is confirmed.
                 if wire.is_open(broadcast.PREFIX + channel):
                     room.open.set()
+
+    def _reply(self, event: LiveEvent) -> None:
+        execution_id = json.loads(event.body)["data"]["execution_id"]
+        with self._lock:
+            listener = self._awaited.get(execution_id)
+        if listener is not None:
+            listener.take(broadcast.execution_channel(execution_id), event)
 
     def _open(self, channel: str) -> None:
         with self._lock:

@@ -2,8 +2,9 @@
 --
 -- KEYS  1 the execution's meta hash, 2 its event stream
 -- ARGV  1 the version expected ('' before the start), 2 how many events the stream keeps, then commands,
---       each as the number of its words and the words. Two commands are our own:
+--       each as the number of its words and the words. Three commands are our own:
 --         EVENT body channel…   numbers an event, keeps it in the stream and publishes it
+--         LAST body channel…    the same, and answers whoever asked for it at the start, on a channel of their own
 --         ONCE flag ms command… runs the rest of the words unless the flag was set within the last ms milliseconds
 -- Returns the new version, or false if somebody else was faster and nothing was done.
 local meta, stream = KEYS[1], KEYS[2]
@@ -26,6 +27,12 @@ while at <= #ARGV do
   local name = ARGV[at + 1]
   if name == 'EVENT' then
     event(at + 2, last)
+  elseif name == 'LAST' then
+    event(at + 2, last)
+    local reply_to = redis.call('HGET', meta, 'reply_to')
+    if reply_to then
+      redis.call('PUBLISH', reply_to, '\n' .. ARGV[at + 2])
+    end
   elseif name ~= 'ONCE' then
     redis.call(unpack(ARGV, at + 1, last))
   elseif redis.call('SET', ARGV[at + 2], '1', 'NX', 'PX', ARGV[at + 3]) then
