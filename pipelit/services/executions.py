@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import Table, bindparam, delete, insert, or_, select
 from sqlalchemy.orm import Session, defer, selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from pipelit import clock
 from pipelit.engine import values
@@ -126,7 +127,9 @@ def begin(
         engine().coordinator.start(begun)
     except RedisError:
         log.warning("start_postponed", execution_id=begun.execution_id)
-    return WorkflowExecution(**columns)
+    row = WorkflowExecution(**columns)
+    set_committed_value(row, "workflow", workflow)
+    return row
 
 
 def _refuse_deleted(session: Session, begun: Start) -> None:

@@ -152,6 +152,38 @@ def test_a_workflow_that_is_switched_off_or_gone_does_not_answer(admin: Caller, 
     assert anonymous.post("/webhooks/orders", {}).status_code == 404
 
 
+def test_a_change_of_a_webhook_holds_for_the_very_next_call(admin: Caller, anonymous: Caller) -> None:
+    open_shop(admin, {"auth": "secret", "secret": SECRET})
+
+    def call(path: str, secret: str) -> int:
+        return anonymous.post(f"/webhooks/{path}", {}, headers={"X-Webhook-Secret": secret}).status_code
+
+    def change(**config: Any) -> None:
+        assert admin.patch("/workflows/shop/nodes/hook/", {"config": config}).status_code == 200
+
+    assert [call("orders", SECRET), call("orders", "new")] == [202, 401]
+    change(path="orders", auth="secret", secret="new")
+    assert [call("orders", SECRET), call("orders", "new")] == [401, 202]
+    change(path="elsewhere", auth="none")
+    assert [call("orders", "new"), call("elsewhere", "")] == [404, 202]
+    change(path="elsewhere", auth="none", methods=["GET"])
+    assert call("elsewhere", "") == 405
+
+
+def test_a_change_of_what_follows_a_webhook_holds_for_the_very_next_call(
+    admin: Caller, anonymous: Caller, app: Flask, live: Live
+) -> None:
+    live.limits = replace(live.limits, webhook=20)
+    open_shop(admin, {"respond": "last"})
+
+    with working(app):
+        answers = [anonymous.post("/webhooks/orders", "first").json]
+        assert admin.patch("/workflows/shop/nodes/step/", {"config": {"template": "second"}}).status_code == 200
+        answers.append(anonymous.post("/webhooks/orders", "first").json)
+
+    assert answers == ["first", "second"]
+
+
 def test_a_secret_opens_the_door(admin: Caller, anonymous: Caller, work: Work) -> None:
     open_shop(admin, {"auth": "secret", "secret": SECRET})
 

@@ -9,6 +9,7 @@ import pytest
 from pipelit import clock
 from pipelit.engine import broadcast
 from pipelit.engine.runtime import engine
+from pipelit.nodes.base import TriggerEvent
 from pipelit.nodes.outcome import Completed
 from pipelit.services import execution_events, executions
 from tests.engine.stories import author, outcome, run_all_with, started, template, worker_that
@@ -51,6 +52,23 @@ def test_the_channels_of_workflow_and_execution_say_the_same(hand: Hand, heard: 
         "execution_completed",
     ]
     assert [event for event in channels[f"workflow:{row.workflow.slug}"] if event.seq] == told
+
+
+def test_the_end_is_told_once_more_to_whoever_asked_for_it_at_the_start(hand: Hand, heard: Any) -> None:
+    ada = author()
+    workflow = build({"start": ("trigger_manual", {}), "a": template("a")}, "start -> a")
+    reply_to = f"{broadcast.PREFIX}somebody"
+    rows = [
+        executions.begin(workflow, "start", TriggerEvent("manual", {}), by=ada, reply_to=each)
+        for each in (None, reply_to, None)
+    ]
+    hand.run_all()
+
+    channels = heard()
+
+    (told,) = channels["somebody"]
+    assert told.body == channels[f"execution:{rows[1].execution_id}"][-1].body
+    assert json.loads(told.body)["type"] == "execution_completed"
 
 
 def test_a_step_is_told_from_running_to_its_end(hand: Hand) -> None:

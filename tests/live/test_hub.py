@@ -42,6 +42,33 @@ def test_a_listener_misses_nothing_from_the_first_line_of_its_block_on(hub: Hub,
             assert '"done"' in heard[1].body
 
 
+def test_a_reply_is_heard_by_the_one_who_awaits_it(hub: Hub, redis: Redis) -> None:
+    with hub.await_reply("one") as one, hub.await_reply("two") as two:
+        for execution_id in ("nobody's", "two", "one"):
+            body = broadcast.event_body("execution_completed", {"execution_id": execution_id}, clock.now())
+            assert redis.publish(hub.address, "\n" + body) == 1
+
+        heard = [listener.next(5) for listener in (one, two)]
+
+        assert [event and event[0] for event in heard] == ["execution:one", "execution:two"]
+        assert (one.next(0), two.next(0)) == (None, None)
+
+
+def test_after_an_outage_replies_arrive_again(server: Server) -> None:
+    redis = connect_redis(server.settings.redis_url)
+    hub = Hub(redis, pause=0.05)
+    with hub.await_reply("one") as listener:
+        server.kill()
+        server.start()
+        wait_until(lambda: redis.pubsub_numsub(hub.address) == [(hub.address, 1)])
+
+        redis.publish(hub.address, "\n" + broadcast.event_body("end", {"execution_id": "one"}, clock.now()))
+
+        assert listener.next(5) is not None
+    hub.stop()
+    redis.close()
+
+
 def test_a_listener_that_hears_nothing_is_told_so_in_time(hub: Hub, redis: Redis) -> None:
     with hub.listen("execution:quiet") as listener:
         tell(redis, "execution:other", "not for us")
@@ -91,8 +118,8 @@ def test_without_a_server_a_block_runs_and_hears_nothing(server: Server) -> None
     hub = Hub(redis, pause=0.05)
     server.kill()
 
-    with hub.listen("execution:1") as listener:
-        assert listener.next(0.1) is None
+    with hub.listen("execution:1") as listener, hub.await_reply("1") as replies:
+        assert (listener.next(0.1), replies.next(0.1)) == (None, None)
 
     hub.stop()
     redis.close()
