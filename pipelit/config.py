@@ -272,6 +272,14 @@ class Settings:
             "Longest run of one step, unless its node says otherwise.",
         )
     )
+    step_memory_mb: int = field(
+        metadata=_setting(
+            "PIPELIT_STEP_MEMORY_MB",
+            _whole(0, 1_048_576),
+            "2048",
+            "Memory in MB that a process may take for the steps it runs, before a step fails; 0 for no limit.",
+        )
+    )
     max_body_bytes: int = field(
         metadata=_setting("PIPELIT_MAX_BODY_BYTES", _whole(1024, 2**30), "8388608", "Largest request body accepted.")
     )

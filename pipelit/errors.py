@@ -15,6 +15,7 @@ PipelitError(code, status, detail)
 │   ├─ AddressRefused     no  the outgoing call is not allowed to go there
 │   ├─ StepTimeout       yes  the step took longer than its limit
 │   ├─ StepCancelled      no  the execution was stopped while the step ran
+│   ├─ OutOfMemory        no  the step wants more memory than a process may have
 │   ├─ OutputInvalid      no  what the node returned is not JSON
 │   ├─ AssertionFailed    no  an assertion with `fail_execution` did not hold
 │   ├─ WorkerLost        yes  the worker died while the step ran
@@ -202,6 +203,10 @@ class StepTimeout(StepError):
 
 class StepCancelled(StepError):
     code, title = "step_cancelled", "The execution was stopped"
+
+
+class OutOfMemory(StepError):
+    code, title = "out_of_memory", "The step needs too much memory"
 
 
 class OutputInvalid(StepError):

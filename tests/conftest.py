@@ -2,9 +2,8 @@
 
 import pytest
 
-pytest_plugins = [
-    f"tests.support.{name}" for name in ("application", "servers", "databases", "product", "hand", "callers", "crew")
-]
+PARTS = ("application", "servers", "databases", "product", "hand", "callers", "crew", "unruly")
+pytest_plugins = [f"tests.support.{name}" for name in PARTS]
 
 DATABASES = {"sqlite": ["sqlite"], "postgresql": ["postgresql"], "both": ["sqlite", "postgresql"]}
 

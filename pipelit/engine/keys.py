@@ -77,3 +77,8 @@ class TaskId(NamedTuple):
         if not (separator and colon):
             raise ValueError(f"not the id of a step's task: {text!r}")
         return cls(execution_id, StepId.parse(node)._replace(scope=parse_scope(scope)), int(attempt))
+
+
+def death_key(task: TaskId) -> str:
+    """Where the worker says how the process died that ran an attempt."""
+    return f"pipelit:death:{task}"

@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from pipelit.engine import broadcast
 from pipelit.engine.core import codec
 from pipelit.engine.core.state import ExecutionStatus, State, StepId
-from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field
+from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field, death_key
 from pipelit.engine.line import Line, Script, Word
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,10 @@ COMMIT, CLAIM = Script.named("commit"), Script.named("claim")
 
 TOMBSTONE_SECONDS = 300
 """How long an ended execution is remembered, so that a late start of it does nothing."""
+
+
+DEATH_SECONDS = 600
+"""How long it is remembered how a process died: somebody takes over long before."""
 
 
 class Meta(NamedTuple):
@@ -178,6 +182,14 @@ class Store:
             return None
         return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, int(started_ms))
 
+    def note_death(self, task: TaskId, reason: str) -> None:
+        """Keep for a while how the process that ran an attempt died, for whoever takes over."""
+        self.redis.set(death_key(task), reason, ex=DEATH_SECONDS)
+
+    def death(self, task: TaskId) -> str:
+        """How the process that ran an attempt died; '' if nobody knows."""
+        return str(self.redis.get(death_key(task)) or "")
+
     def owner(self, execution_id: str, step: StepId) -> str | None:
         """The claim of a step as it was written: `attempt owner`."""
         found: Any = self.redis.hget(ExecutionKeys.of(execution_id).meta, claim_field(step))
@@ -190,9 +202,15 @@ class Store:
         found: Any = self.redis.hmget(ExecutionKeys.of(execution_id).data, list(fields))
         return dict(zip(fields, found, strict=True))
 
-    def is_live(self, execution_id: str) -> bool:
-        status = self.redis.hget(ExecutionKeys.of(execution_id).meta, "status")
-        return bool(status == ExecutionStatus.RUNNING)
+    def awaited(self, tasks: Sequence[TaskId]) -> list[bool]:
+        """Of claimed attempts, whether they are still waited for: the execution runs and the claim is theirs."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for task in tasks:
+            pipeline.hmget(ExecutionKeys.of(task.execution_id).meta, "status", claim_field(task.step))
+        return [
+            status == ExecutionStatus.RUNNING and str(claim).startswith(f"{task.attempt} ")
+            for task, (status, claim) in zip(tasks, pipeline.execute(), strict=True)
+        ]
 
     def forestall(self, execution_id: str) -> bool:
         """Keep an execution from ever beginning. False if it has begun, be it that it has ended since."""

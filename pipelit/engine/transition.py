@@ -60,8 +60,6 @@ LONGEST_DELAY = 86_400.0
 ASKING = HELD | {StepStatus.WAITING}
 """In these a person or the outside may have been asked to let the step go on."""
 
-LOST = Failure("worker_lost", "The worker died while it ran this attempt.")
-
 
 @dataclass(frozen=True, slots=True)
 class Tools:
@@ -152,9 +150,9 @@ class Transition:
             case StepFailed(step, attempt, failure):
                 self._end_attempt(step, attempt)
                 self._failed(step, attempt, failure, report)
-            case StepLost(step, attempt):
+            case StepLost(step, attempt, _, reason):
                 self._end_attempt(step, attempt)
-                self._failed(step, attempt, LOST, report)
+                self._failed(step, attempt, _lost(reason), report)
             case StepReleased(step, is_after) if is_after:
                 self.tell.step(step, "success")
             case _:
@@ -309,3 +307,7 @@ class Transition:
 
     def _task_id(self, step: StepId, attempt: int) -> str:
         return str(TaskId(self.write.execution_id, step, attempt))
+
+
+def _lost(reason: str) -> Failure:
+    return Failure("worker_lost", f"The worker died while it ran this attempt{f': {reason}' if reason else ''}.")

@@ -10,6 +10,7 @@ import structlog
 
 from pipelit import clock
 from pipelit.engine import blobs, broadcast, values
+from pipelit.engine.brake import Brake
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core import codec
 from pipelit.engine.core.events import (
@@ -24,11 +25,11 @@ from pipelit.engine.core.events import (
 from pipelit.engine.core.graph import Json, Plan, PlanNode
 from pipelit.engine.core.state import State
 from pipelit.engine.keys import TaskId
-from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner, time_limit
+from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner
 from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
 from pipelit.engine.store import Claim, Meta, Taken, patiently
-from pipelit.errors import NodeCrashed, StepError
+from pipelit.errors import NodeCrashed, OutOfMemory, StepError
 from pipelit.extensions import db
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
@@ -60,7 +61,8 @@ class Worker:
         self.http = http
         self.limits = limits
         self.types = types
-        self.heart = Heart(coordinator.store, every=min(BEAT_SECONDS, limits.lease / 3))
+        self.brake = Brake()
+        self.heart = Heart(coordinator.store, self.brake, every=min(BEAT_SECONDS, limits.lease / 3))
 
     def run(self, task: TaskId, *, due_ms: int, meta: Meta) -> None:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
@@ -76,14 +78,15 @@ class Worker:
                 log.info("delivery_ignored", task=str(task))
 
     def lost(self, task: TaskId) -> bool:
-        """Report that the process which ran the attempt is gone."""
+        """Report that the process which ran the attempt is gone, and how it died, if that is known."""
+        reason = self.coordinator.store.death(task)
 
         def event(state: State) -> Event | None:
             loaded = self.coordinator.store.load(task.execution_id)
             if loaded is None:
                 return None
             plan = self.coordinator.plans.get(loaded[1].workflow_id, loaded[1].plan_hash)
-            return StepLost(task.step, task.attempt, is_safe_to_repeat(plan.nodes[task.step.node]))
+            return StepLost(task.step, task.attempt, is_safe_to_repeat(plan.nodes[task.step.node]), reason)
 
         return self.coordinator.tell(task.execution_id, event)
 
@@ -115,11 +118,15 @@ class Worker:
             given = _shown_input(resolved)
             config = node_type.configure(resolved)
             _end_reading()
-            with time_limit(step.node.policy.timeout or self.limits.timeout):
-                outcome = node_type.run(config, Context(step, self.http, lease))
+            context = Context(step, self.http, lease)
+            limit = step.node.policy.timeout or self.limits.timeout
+            outcome = self.brake.run(lambda: node_type.run(config, context), lease, limit=limit)
             return self._reported(step, outcome, given)
         except StepError as error:
             return _failed(step, error, given)
+        except MemoryError:
+            detail = "The step needs more memory than a process of this worker may have (PIPELIT_STEP_MEMORY_MB)."
+            return _failed(step, OutOfMemory(detail), given)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # Whatever a node type lets escape fails its step, never the worker.

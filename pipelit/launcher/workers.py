@@ -10,7 +10,11 @@ from celeryconfig import Lane
 from pipelit import tasks, telemetry
 from pipelit.assembly import assemble
 from pipelit.config import Settings
+from pipelit.engine.board import Board
+from pipelit.engine.overseer import Overseer
+from pipelit.engine.runtime import EXTENSION, Engine
 from pipelit.extensions import db
+from pipelit.launcher import step_process
 from pipelit.launcher.watchdog import PATIENCE, Watchdog
 from pipelit.tasks import base
 
@@ -23,18 +27,24 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
     app = assemble(settings)
     base.use(app)
     watchdog = Watchdog(settings, lane, patience=patience)
+    engine: Engine = app.extensions[EXTENSION]
+    # Made before the pool is, whose processes inherit it.
+    board = Board()
 
-    def forget_connections(**_: object) -> None:
+    def prepare_process(**_: object) -> None:
         _forget_connections(app)
+        step_process.prepare(app, settings, board)
 
     def log_our_way(**_: object) -> None:
         telemetry.configure(settings)
 
     def watch(**_: object) -> None:
         watchdog.start()
+        if lane.pool == "prefork":
+            Overseer(engine.worker, board, app.app_context).start()
 
     setup_logging.connect(log_our_way)
-    worker_process_init.connect(forget_connections)
+    worker_process_init.connect(prepare_process)
     worker_ready.connect(watch)
     # Made directly: Celery's own command line would load every command it has, 20 MB of them, into every process.
     worker = tasks.celery.Worker(

@@ -9,7 +9,7 @@ from pipelit.extensions import celery
 from pipelit.tasks.base import in_app
 
 
-@celery.task(name=RUN_STEP)
+@celery.task(name=RUN_STEP, Request="pipelit.tasks.requests:StepRequest")
 @in_app
 def run_step(execution_id: str, step: str, attempt: int, due_ms: int, meta: tuple[str, int, str, int]) -> None:
     """Run one attempt of a step. `meta` is `store.Meta` as a list, `due_ms` when the attempt could have begun."""

@@ -62,11 +62,12 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class StepLost:
-    """The worker died while it ran the attempt; `is_safe` says whether the step may run again."""
+    """The worker died while it ran the attempt; `is_safe` says whether the step may run again, `reason` how it died."""
 
     step: StepId
     attempt: int
     is_safe: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

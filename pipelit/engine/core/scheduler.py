@@ -96,8 +96,8 @@ class _Transition:
                 self._put(step, StepState(StepStatus.WAITING, known.attempt, known.failures, known.losses))
             case StepFailed(step, _, failure):
                 self._fail(step, known, failure)
-            case StepLost(step, _, is_safe):
-                self._lose(step, known, is_safe)
+            case StepLost():
+                self._lose(event, known)
             case _:
                 assert_never(event)
 
@@ -188,13 +188,15 @@ class _Transition:
         else:
             self._give_up(step, known, failure)
 
-    def _lose(self, step: StepId, known: StepState, is_safe: bool) -> None:
+    def _lose(self, event: StepLost, known: StepState) -> None:
+        step, is_safe = event.step, event.is_safe
         if is_safe and known.losses < MAX_LOSSES:
             self._run(step, StepState(StepStatus.READY, known.attempt + 1, known.failures, known.losses + 1))
             return
         deaths = f"its worker died {known.losses + 1} times"
         reason = deaths if is_safe else "its worker died and it is not safe to repeat"
-        self._give_up(step, known, Failure("worker_lost", f"The step was given up: {reason}."))
+        how = f" ({event.reason})" if event.reason else ""
+        self._give_up(step, known, Failure("worker_lost", f"The step was given up: {reason}{how}."))
 
     def _give_up(self, step: StepId, known: StepState, failure: Failure, cause: StepId | None = None) -> None:
         """Do what the step's policy says; `cause` is the step inside a loop for which the loop is given up."""

@@ -8,6 +8,7 @@ from pipelit.engine.core.events import (
     Event,
     Failure,
     Started,
+    StepLost,
     StepReleased,
     StepResumed,
     StepSucceeded,
@@ -123,6 +124,17 @@ def test_a_step_that_kills_three_workers_is_given_up() -> None:
     (finish,) = story.lose("a")
     assert isinstance(finish, Finish)
     assert finish.failure == Failure("worker_lost", "The step was given up: its worker died 3 times.")
+
+
+def test_how_the_last_worker_died_is_told_with_the_step_that_is_given_up() -> None:
+    story = started("start -> a")
+    attempt = story.attempt("a")
+
+    (finish,) = story.tell(StepLost(*attempt, is_safe=False, reason="signal 9 (SIGKILL)"))
+
+    assert isinstance(finish, Finish)
+    assert finish.failure is not None
+    assert finish.failure.message.endswith("its worker died and it is not safe to repeat (signal 9 (SIGKILL)).")
 
 
 def test_a_step_that_must_not_be_repeated_is_given_up_with_its_first_worker() -> None:
