@@ -14,6 +14,7 @@ from bench import bare
 from bench.stage import Stage
 from pipelit.engine import broadcast
 from pipelit.engine.keys import RECORDED
+from pipelit.engine.slices import Placement
 from pipelit.extensions import db
 from pipelit.models import Workflow, WorkflowExecution
 from pipelit.nodes import registry
@@ -36,27 +37,33 @@ class Figures:
     steps_per_second: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        ratios = {"hop_ratio": self.hop_ratio, "throughput_ratio": self.throughput_ratio}
+        ratios = {
+            "hop_ratio": self.hop_ratio(Placement.CHAINED),
+            "throughput_ratio": self.throughput_ratio(Placement.CHAINED),
+            "local_hop_ratio": self.hop_ratio(Placement.LOCAL),
+            "local_throughput_ratio": self.throughput_ratio(Placement.LOCAL),
+        }
         return {"hop_ms": self.hop_ms, "steps_per_second": self.steps_per_second, **ratios}
 
-    @property
-    def hop_ratio(self) -> float:
-        return self.hop_ms["pipelit"] / self.hop_ms["celery"]
+    def hop_ratio(self, placement: Placement) -> float:
+        """What a hop costs in hops of bare Celery."""
+        return self.hop_ms[placement] / self.hop_ms["celery"]
 
-    @property
-    def throughput_ratio(self) -> float:
-        return self.steps_per_second["pipelit"] / self.steps_per_second["celery"]
+    def throughput_ratio(self, placement: Placement) -> float:
+        """How many steps are run in the time of one task of bare Celery."""
+        return self.steps_per_second[placement] / self.steps_per_second["celery"]
 
 
 def measure(stage: Stage) -> Figures:
-    """Run both kinds of chains in turn, so that a machine that slows down slows both."""
+    """Run all kinds of chains in turn, so that a machine that slows down slows both."""
     with (
         stage.process("pipelit", "worker", "steps"),
         stage.process("pipelit", "worker", "system"),
         stage.process("bench.bare"),
     ):
         bare.configure_from(stage.settings)
-        ways: dict[str, _Bare | _Ours] = {"celery": _Bare(stage), "pipelit": _Ours(stage)}
+        ways: dict[str, _Bare | _Ours] = {"celery": _Bare(stage)}
+        ways |= {placement: _Ours(stage, placement) for placement in Placement}
         for way in ways.values():
             way.many(2)
         single: dict[str, list[float]] = {name: [] for name in ways}
@@ -99,10 +106,10 @@ class _Bare:
 class _Ours:
     """Chains of template nodes, each reading the output of the one before."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, placement: Placement) -> None:
         self.app = stage.app
         self.redis: Any = Redis.from_url(stage.settings.redis_url, decode_responses=True, socket_timeout=None)
-        self.workflow = chain_workflow(NODES)
+        self.workflow = chain_workflow(NODES, placement)
 
     def one(self) -> float:
         """Seconds from the start of a chain to its end, as its own row has it."""
@@ -129,7 +136,7 @@ class _Ours:
         return took
 
 
-def chain_workflow(nodes: int) -> Workflow:
+def chain_workflow(nodes: int, placement: Placement = Placement.CHAINED) -> Workflow:
     """A manual trigger and `nodes` template nodes in a row."""
     names = ["start", *(f"n{index}" for index in range(1, nodes + 1))]
     drafts = [NodeDraft("trigger_manual", "start")]
@@ -137,4 +144,4 @@ def chain_workflow(nodes: int) -> Workflow:
         source = "trigger.text" if before == "start" else f"{before}.output"
         drafts.append(NodeDraft("template", name, config={"template": f"{{{{ {source} }}}}."}))
     edges = [EdgeDraft(source, target) for source, target in itertools.pairwise(names)]
-    return workflows.import_(GraphDraft(drafts, edges, {"name": f"Chain of {nodes}"}), by=None)
+    return workflows.import_(GraphDraft(drafts, edges, {"name": f"Chain of {nodes}", "placement": placement}), by=None)

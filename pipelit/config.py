@@ -264,6 +264,15 @@ class Settings:
             "below half the visibility timeout.",
         )
     )
+    placement: str = field(
+        metadata=_setting(
+            "PIPELIT_PLACEMENT",
+            _one_of("chained", "local"),
+            "chained",
+            "Where the steps of workflows run that do not say so themselves: each as a Celery task of its own, or in "
+            "slices, a task going on with steps that do no IO.",
+        )
+    )
     node_timeout_seconds: int = field(
         metadata=_setting(
             "PIPELIT_NODE_TIMEOUT_SECONDS",

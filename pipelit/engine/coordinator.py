@@ -11,6 +11,7 @@ from pipelit.engine.core.graph import Json
 from pipelit.engine.core.scheduler import advance
 from pipelit.engine.core.state import State
 from pipelit.engine.narrator import Report
+from pipelit.engine.slices import Committed, Here, Placement
 from pipelit.engine.store import Meta, Snapshot
 from pipelit.engine.transition import Tools, Transition
 
@@ -26,6 +27,7 @@ class Start:
     trigger_output: Mapping[str, Json]
     max_seconds: int | None = None
     reply_to: str | None = None
+    placement: str = Placement.CHAINED
 
 
 class Coordinator:
@@ -40,13 +42,13 @@ class Coordinator:
         """Begin an execution. False if it has begun already, or even ended."""
         plan = self.plans.get(start.workflow_id, start.plan_hash)
         at = clock.now_ms()
-        meta = Meta(start.plan_hash, start.workflow_id, start.slug, at)
+        meta = Meta(start.plan_hash, start.workflow_id, start.slug, at, start.placement)
         before = State()
         after, commands = advance(plan, before, Started())
         transition = Transition(self.tools, start.execution_id, plan, meta, at)
         transition.begin(values.encode_outputs(start.trigger_output), start.max_seconds, start.reply_to)
         transaction = transition.build(before, after, Started(), commands, Report())
-        return self.store.commit(transaction, "")
+        return self.store.commit(transaction, "") is not None
 
     def tell(
         self,
@@ -61,20 +63,33 @@ class Coordinator:
         `event` may be a function of the state that chooses one. `known` saves reading what was read just now; when
         somebody else was faster, the state is read again and the event told to what it is by then.
         """
+        return self.commit(execution_id, event, report, known=known) is not None
+
+    def commit(
+        self,
+        execution_id: str,
+        event: Event | Callable[[State], Event | None],
+        report: Report | None = None,
+        *,
+        known: tuple[Snapshot, Meta] | None = None,
+        here: Here | None = None,
+    ) -> Committed | None:
+        """As `tell`, saying what was committed. With `here`, a pure step that alone becomes ready is claimed for it."""
         while True:
             current = known or self.store.load(execution_id)
             if current is None:
-                return False
+                return None
             snapshot, meta = current
             fact = event(snapshot.state) if callable(event) else event
             if fact is None:
-                return False
+                return None
             plan = self.plans.get(meta.workflow_id, meta.plan_hash)
             after, commands = advance(plan, snapshot.state, fact)
             if after is snapshot.state:
-                return False
-            transition = Transition(self.tools, execution_id, plan, meta, clock.now_ms())
+                return None
+            transition = Transition(self.tools, execution_id, plan, meta, clock.now_ms(), here)
             transaction = transition.build(snapshot.state, after, fact, commands, report or Report())
-            if self.store.commit(transaction, snapshot.version):
-                return True
+            version = self.store.commit(transaction, snapshot.version)
+            if version is not None:
+                return transition.committed(Snapshot(version, after))
             known = None

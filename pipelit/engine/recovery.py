@@ -19,7 +19,7 @@ from pipelit.engine.narrator import Report
 from pipelit.engine.transition import UNCLAIMED_MS
 from pipelit.engine.worker import Worker
 from pipelit.errors import PipelitError
-from pipelit.extensions import db
+from pipelit.extensions import db, settings
 from pipelit.models.execution import WorkflowExecution
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
@@ -151,4 +151,5 @@ def start_of(row: WorkflowExecution) -> Start:
         slug=row.workflow.slug,
         trigger_output=row.trigger_output,
         max_seconds=row.workflow.max_execution_seconds,
+        placement=row.workflow.placement or settings().placement,
     )

@@ -45,6 +45,7 @@ class Meta(NamedTuple):
     workflow_id: int
     slug: str
     started_ms: int
+    placement: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +138,12 @@ class Store:
         self.events_kept = events_kept
         self._line = Line(redis)
 
-    def commit(self, transaction: Transaction, version: str) -> bool:
-        """Apply all of the transaction, or nothing of it if `version` is no longer current."""
+    def commit(self, transaction: Transaction, version: str) -> str | None:
+        """Apply all of the transaction and return the new version; nothing and None if `version` is not current."""
         keys = transaction.keys
         args = [version, self.events_kept, *transaction.words]
-        return self._line.call(COMMIT, (keys.meta, keys.events), args) is not None
+        following = self._line.call(COMMIT, (keys.meta, keys.events), args)
+        return None if following is None else str(following)
 
     def claim(
         self, task: TaskId, *, claim: str, lease_until: int, event: str, channels: Sequence[str], fields: Sequence[str]
@@ -177,10 +179,10 @@ class Store:
         pipeline = self.redis.pipeline()
         pipeline.hmget(keys.meta, "version", "status", *Meta._fields)
         pipeline.hgetall(keys.steps)
-        (version, status, plan_hash, workflow_id, slug, started_ms), steps = pipeline.execute()
+        (version, status, plan_hash, workflow_id, slug, started_ms, placement), steps = pipeline.execute()
         if version is None or status != ExecutionStatus.RUNNING:
             return None
-        return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, int(started_ms))
+        return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, int(started_ms), placement)
 
     def note_death(self, task: TaskId, reason: str) -> None:
         """Keep for a while how the process that ran an attempt died, for whoever takes over."""
@@ -194,6 +196,12 @@ class Store:
         """The claim of a step as it was written: `attempt owner`."""
         found: Any = self.redis.hget(ExecutionKeys.of(execution_id).meta, claim_field(step))
         return None if found is None else str(found)
+
+    def claims(self, execution_id: str) -> dict[StepId, str]:
+        """The claims that stand in an execution, as they were written, by step."""
+        found: Any = self.redis.hgetall(ExecutionKeys.of(execution_id).meta)
+        mark = "claim:"
+        return {StepId.parse(name[len(mark) :]): claim for name, claim in found.items() if name.startswith(mark)}
 
     def values(self, execution_id: str, fields: Sequence[str]) -> dict[str, str | None]:
         """Fields of an execution's data, as stored."""

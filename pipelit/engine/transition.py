@@ -43,8 +43,9 @@ from pipelit.engine.keys import (
     result_field,
     total_field,
 )
-from pipelit.engine.narrator import Narrator, Report
-from pipelit.engine.store import Meta, Store, Transaction
+from pipelit.engine.narrator import Narrator, Report, node_status
+from pipelit.engine.slices import Committed, Here, following
+from pipelit.engine.store import Meta, Snapshot, Store, Transaction
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
 
@@ -70,17 +71,24 @@ class Tools:
 
 
 class Transition:
-    """One `advance`, made into a transaction. `at` is the time in ms since the epoch."""
+    """One `advance`, made into a transaction. `at` is the time in ms since the epoch.
 
-    def __init__(self, tools: Tools, execution_id: str, plan: Plan, meta: Meta, at: int) -> None:
+    `here` is the process that would run a sole following step in place, if there is one.
+    """
+
+    def __init__(
+        self, tools: Tools, execution_id: str, plan: Plan, meta: Meta, at: int, here: Here | None = None
+    ) -> None:
         self.tools = tools
         self.plan = plan
         self.meta = meta
         self.at = at
+        self.here = here
         self.write = Transaction(execution_id, meta.slug)
         self.tell = Narrator(self.write, plan, at)
         self.outputs: dict[StepId, str] = {}
         self.results: dict[tuple[StepId, int], str] = {}
+        self.in_place: RunStep | None = None
 
     def begin(self, trigger_outputs: str, max_seconds: int | None, reply_to: str | None) -> None:
         """What only the first transition of an execution writes; to be called before `build`."""
@@ -100,6 +108,7 @@ class Transition:
     ) -> Transaction:
         """The transaction that makes `after` of `before`, and carries out what was commanded."""
         self.before, self.after = before, after
+        self.in_place = following(self.plan, commands) if self.here else None
         self._tell_event(event, report)
         for command in commands:
             self._carry_out(command)
@@ -107,6 +116,13 @@ class Transition:
         self._write_steps()
         self._call_journal_writer()
         return self.write
+
+    def committed(self, snapshot: Snapshot) -> Committed:
+        """What became of it, once it was applied."""
+        command = self.in_place
+        goes_on = TaskId(self.write.execution_id, command.step, command.attempt) if command else None
+        outputs = {output_field(step): text for step, text in self.outputs.items()}
+        return Committed(snapshot, self.at, goes_on, outputs)
 
     def _release(self) -> None:
         """Ask nobody any more about a step that goes on, or that was dropped with its iteration."""
@@ -224,7 +240,17 @@ class Transition:
             case _:
                 assert_never(command)
 
+    def _take(self, command: RunStep, here: Here) -> None:
+        """Claim the step for the process that makes it ready."""
+        step, attempt = command.step, command.attempt
+        self.write.call("HSET", self.write.keys.meta, claim_field(step), here.claim(attempt))
+        self.write.watch(self._task_id(step, attempt), self.at + here.lease_ms)
+        self.write.event(node_status(self.write.execution_id, step, "running", self.at, attempt=attempt))
+
     def _run(self, command: RunStep) -> None:
+        if self.here and command is self.in_place:
+            self._take(command, self.here)
+            return
         spread = min(command.delay, LONGEST_DELAY) * command.jitter
         # Not for secrets: retries are only kept from falling into step with one another.
         wanted = min(command.delay, LONGEST_DELAY)

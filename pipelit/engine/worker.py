@@ -1,6 +1,5 @@
 """Runs one attempt of a step: claim it, resolve its inputs, run the node, report."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -28,6 +27,7 @@ from pipelit.engine.keys import TaskId
 from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner
 from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
+from pipelit.engine.slices import SLICE_MS, Committed, Here, Placement
 from pipelit.engine.store import Claim, Meta, Taken, patiently
 from pipelit.errors import NodeCrashed, OutOfMemory, StepError
 from pipelit.extensions import db
@@ -44,11 +44,15 @@ INPUT_LIMIT = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a step is held to: seconds of its lease and of its run, bytes of an output kept in the working state."""
+    """What a step is held to: seconds of its lease and of its run, bytes of an output kept in the working state.
+
+    `slice_ms` is for how long a task may go on in place with the steps that follow.
+    """
 
     lease: float
     timeout: float
     blob_bytes: int
+    slice_ms: int = SLICE_MS
 
 
 class Worker:
@@ -68,14 +72,15 @@ class Worker:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
         plan = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash)
         started = clock.now_ms()
-        claim = f"{task.attempt} {owner()} {uuid.uuid4().hex}"
+        claim = self._here().claim(task.attempt)
         match patiently(lambda: self._claim(plan, task, meta, claim, started)):
             case Claim() as claimed:
-                self._run(ClaimedStep(plan, task, claimed, meta, max(0, started - due_ms), started))
+                self._run_slice(ClaimedStep(plan, task, claimed, meta, max(0, started - due_ms), started))
             case Taken(by) if is_dead(by.split(" ")[1]):
                 patiently(lambda: self.lost(task))
             case _:
                 log.info("delivery_ignored", task=str(task))
+                patiently(lambda: self._take_over_from_the_dead(task.execution_id))
 
     def lost(self, task: TaskId) -> bool:
         """Report that the process which ran the attempt is gone, and how it died, if that is known."""
@@ -103,12 +108,42 @@ class Worker:
             fields=fields_read(plan, task.step),
         )
 
-    def _run(self, step: ClaimedStep) -> None:
+    def _here(self) -> Here:
+        return Here(owner(), round(self.limits.lease * 1000))
+
+    def _take_over_from_the_dead(self, execution_id: str) -> None:
+        """Report steps whose process is gone and for which no message is left, since it went on with them in place."""
+        for step, claim in self.coordinator.store.claims(execution_id).items():
+            attempt, claimed_by, *_ = claim.split(" ")
+            if is_dead(claimed_by):
+                self.lost(TaskId(execution_id, step, int(attempt)))
+
+    def _run_slice(self, step: ClaimedStep) -> None:
+        """Run a step, and in place what follows, for as long as that is allowed."""
+        until = step.started_ms + self.limits.slice_ms
+        is_local = step.meta.placement == Placement.LOCAL
+        running: ClaimedStep | None = step
+        while running is not None:
+            may_go_on = is_local and clock.now_ms() < until
+            running = self._following(running, self._run(running, self._here() if may_go_on else None))
+
+    def _following(self, step: ClaimedStep, done: Committed | None) -> ClaimedStep | None:
+        """The step that goes on in place, with what it reads; of that, what this slice has read is not read again."""
+        if done is None or done.following is None:
+            return None
+        task = done.following
+        known = {**step.claim.values, **done.outputs}
+        missing = [field for field in fields_read(step.plan, task.step) if known.get(field) is None]
+        known |= patiently(lambda: self.coordinator.store.values(task.execution_id, missing))
+        return ClaimedStep(step.plan, task, Claim(done.snapshot, known), step.meta, 0, done.at_ms)
+
+    def _run(self, step: ClaimedStep, here: Here | None) -> Committed | None:
         lease = Lease(step.task, self.limits.lease)
         with structlog.contextvars.bound_contextvars(task=str(step.task)), self.heart.beating(lease):
             event, report = self._attempt(step, lease)
             known = (step.claim.snapshot, step.meta)
-            patiently(lambda: self.coordinator.tell(step.task.execution_id, event, report, known=known))
+            execution_id = step.task.execution_id
+            return patiently(lambda: self.coordinator.commit(execution_id, event, report, known=known, here=here))
 
     def _attempt(self, step: ClaimedStep, lease: Lease) -> tuple[Event, Report]:
         node_type: StepNode[Any] = self.types[step.node.type]  # type: ignore[assignment]  # only steps are sent

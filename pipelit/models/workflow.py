@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Workflow(Base):
-    """`revision` grows with every change of the graph; `deleted_at` hides a workflow and keeps its executions."""
+    """`revision` grows with every change of the graph; `deleted_at` hides a workflow and keeps its executions.
+
+    `placement` is where its steps run, `chained` or `local`; None leaves it to the installation.
+    """
 
     __tablename__ = "workflows"
 
@@ -32,6 +35,7 @@ class Workflow(Base):
     input_schema: Mapped[dict[str, Any] | None] = mapped_column(JsonValue)
     output_schema: Mapped[dict[str, Any] | None] = mapped_column(JsonValue)
     max_execution_seconds: Mapped[int | None]
+    placement: Mapped[str | None] = mapped_column(String(10))
     revision: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, onupdate=clock.now)

@@ -8,7 +8,16 @@ from pipelit.nodes.ports import Json
 from pipelit.services import node_config
 from pipelit.services.drafts import EDGE_FIELDS, NODE_FIELDS
 
-TRAVELLING = ("name", "slug", "description", "tags", "input_schema", "output_schema", "max_execution_seconds")
+TRAVELLING = (
+    "name",
+    "slug",
+    "description",
+    "tags",
+    "input_schema",
+    "output_schema",
+    "max_execution_seconds",
+    "placement",
+)
 """What a document says about the workflow itself: nothing that refers to other rows of this installation."""
 
 WORKFLOW_FIELDS = (*TRAVELLING, "is_active", "is_public", "is_default", "error_handler_workflow_id")

@@ -22,7 +22,7 @@ from pipelit.engine.core.state import State, StepId, StepStatus
 from pipelit.engine.narrator import Report
 from pipelit.engine.runtime import engine
 from pipelit.errors import Invalid, NotFound, WrongState
-from pipelit.extensions import db, transaction
+from pipelit.extensions import db, settings, transaction
 from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution, WorkflowNode
 from pipelit.models.execution import LIVE
 from pipelit.nodes import registry
@@ -107,6 +107,7 @@ def begin(
         trigger_output=outputs,
         max_seconds=workflow.max_execution_seconds,
         reply_to=reply_to,
+        placement=workflow.placement or settings().placement,
     )
     columns: dict[str, Any] = {
         "execution_id": begun.execution_id,

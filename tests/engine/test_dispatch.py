@@ -97,7 +97,7 @@ def test_the_id_of_a_task_names_its_attempt_and_can_be_read_back(step: StepId) -
 def test_a_message_carries_what_a_worker_needs_to_find_its_plan(hand: Hand) -> None:
     task = TaskId("b2fe04ff", StepId("greet"), 1)
 
-    message = engine().dispatcher.step(task, meta=Meta("4ff2", 7, "story", 12), due_ms=34, lane="llm")
+    message = engine().dispatcher.step(task, meta=Meta("4ff2", 7, "story", 12, "chained"), due_ms=34, lane="llm")
 
     assert message.key == "llm"
     assert json.loads(message.payload)["headers"]["id"] == "b2fe04ff:greet::a1"

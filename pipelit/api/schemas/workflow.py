@@ -9,6 +9,7 @@ from pipelit.api.schemas import fields
 from pipelit.api.schemas.base import AnswerSchema, ProblemItemSchema, Schema
 from pipelit.api.schemas.edge import EdgeSchema
 from pipelit.api.schemas.node import NodeSchema
+from pipelit.engine.slices import Placement
 from pipelit.services import sizes
 from pipelit.services.rights import SLUG, Access
 
@@ -32,6 +33,14 @@ class AboutFields(Schema):
     input_schema = fields.Dict(keys=fields.String(), allow_none=True, validate=is_reasonable)
     output_schema = fields.Dict(keys=fields.String(), allow_none=True, validate=is_reasonable)
     max_execution_seconds = fields.Integer(least=1, most=LONGEST_RUN, allow_none=True)
+    placement = fields.String(
+        validate=validate.OneOf([placement.value for placement in Placement]),
+        allow_none=True,
+        metadata={
+            "description": "`chained`: every step is a Celery task of its own. `local`: a task goes on with steps that "
+            "do no IO. Null leaves it to the installation."
+        },
+    )
 
 
 class AboutSchema(AboutFields):
