@@ -5,7 +5,7 @@ A message on a Redis channel is `SEQ\\nJSON`; `SEQ` is empty for events that are
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,9 +61,14 @@ def missed(redis: Redis, execution_id: str, after: int, count: int = 1000) -> It
         entries: Any = redis.xrange(stream_key(execution_id), f"{start}-0", "+", count)
         if not entries:
             return
-        for entry, fields in entries:
-            start = int(entry.partition("-")[0]) + 1
-            yield LiveEvent(start - 1, fields["e"])
+        events = numbered(entries)
+        start = (events[-1].seq or 0) + 1
+        yield from events
+
+
+def numbered(entries: Sequence[tuple[str, Mapping[str, str]]]) -> list[LiveEvent]:
+    """Entries of an execution's stream as events."""
+    return [LiveEvent(int(entry.partition("-")[0]), fields["e"]) for entry, fields in entries]
 
 
 def newest(redis: Redis, execution_id: str) -> int:

@@ -4,19 +4,22 @@ An entry is one element of a Redis stream, appended by the commit script. Writin
 that dies half-way costs nothing but time.
 """
 
+import uuid
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import structlog
 from redis import Redis
-from redis.exceptions import LockNotOwnedError
+from redis.exceptions import RedisError
 from sqlalchemy.exc import DataError, IntegrityError
 
 from pipelit.engine import broadcast, records
 from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.keys import JOURNAL, RECORDED
+from pipelit.engine.line import Line, Script
 from pipelit.engine.store import Store
 from pipelit.extensions import transaction
 
@@ -25,52 +28,65 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 LOCK = "pipelit:journal:lock"
 LOCK_SECONDS = 10
+TAKE = Script.named("journal")
+
+EVENTS_AT_ONCE = 1000
+"""How many events of an execution are read with those of others; the rest of a long one is read for itself."""
 
 REFUSALS = (DataError, IntegrityError, ValueError)
 """What a database says of values that it does not take; everything else is its own trouble, and passes."""
 
 
-def drain(redis: Redis, store: Store) -> int:
-    """Write everything in the journal to SQL; 0 if another writer is at it. Needs an application context."""
-    lock = redis.lock(LOCK, timeout=LOCK_SECONDS, blocking=False)
-    written = 0
-    # Whoever holds the lock looks again after releasing it: an entry that came in between has found the lock taken.
-    while redis.xlen(JOURNAL) and lock.acquire():
+class Journal:
+    """Writes the journal to SQL; shared by the threads of a process."""
+
+    def __init__(self, redis: Redis, store: Store) -> None:
+        self.redis = redis
+        self.store = store
+        self._line = Line(redis)
+
+    def drain(self) -> int:
+        """Write everything in the journal; 0 if another writer is at it. Needs an application context."""
+        token, written = uuid.uuid4().hex, 0
         try:
-            while batch := _oldest(redis):
-                _put_down(redis, store, batch)
+            while batch := self._take(token, BATCH):
+                write([entry for _, entry in batch], self.store)
+                self._put_away(batch)
                 written += len(batch)
-                lock.reacquire()
-        except LockNotOwnedError:
-            # We took longer than the lock lasts, and another writer goes on with what we had not deleted: harmless.
-            log.warning("journal_lock_expired")
-            break
-        finally:
-            _release(lock)
-    return written
+        except BaseException:
+            with suppress(RedisError):
+                self._take(token, 0)
+            raise
+        return written
 
+    def attend(self, flag: str, pause: Callable[[], bool]) -> int:
+        """Write for as long as there is something to write and `pause` says after a while that we stay.
 
-def _oldest(redis: Redis) -> list[tuple[str, dict[str, str]]]:
-    found: Any = redis.xrange(JOURNAL, count=BATCH)
-    return list(found)
+        The flag keeps others from calling a writer. It is taken away before the last look: what is committed before
+        that is written here, and who commits after it calls again.
+        """
+        written = 0
+        while count := self.drain():
+            written += count
+            if not pause():
+                break
+        self.redis.delete(flag)
+        return written + self.drain()
 
+    def _take(self, token: str, count: int) -> list[tuple[str, Entry]]:
+        """The oldest entries. Who took longer than the lock lasts gets none: another writer goes on with them."""
+        found: Any = self._line.call(TAKE, (LOCK, JOURNAL), (token, LOCK_SECONDS * 1000, count))
+        return [(entry_id, Entry.read(dict(zip(words[::2], words[1::2], strict=True)))) for entry_id, words in found]
 
-def _put_down(redis: Redis, store: Store, batch: list[tuple[str, dict[str, str]]]) -> None:
-    entries = [Entry.read(fields) for _, fields in batch]
-    write(entries, store)
-    # Before the entries are deleted: who dies in between leaves them to be written, and forgotten, again.
-    for entry in entries:
-        if entry.kind is Kind.ENDED:
-            store.forget(entry.execution_id)
-            redis.publish(broadcast.PREFIX + RECORDED + entry.execution_id, "\n{}")
-    redis.xdel(JOURNAL, *(entry_id for entry_id, _ in batch))
-
-
-def _release(lock: Any) -> None:
-    try:
-        lock.release()
-    except LockNotOwnedError:
-        log.warning("journal_lock_expired")
+    def _put_away(self, batch: Sequence[tuple[str, Entry]]) -> None:
+        """Forget what has ended, and tell who waits for it. The entries go last: who dies before leaves them there."""
+        ended = [entry.execution_id for _, entry in batch if entry.kind is Kind.ENDED]
+        self.store.forget(*ended)
+        pipeline = self.redis.pipeline(transaction=False)
+        for execution_id in ended:
+            pipeline.publish(broadcast.PREFIX + RECORDED + execution_id, "\n{}")
+        pipeline.xdel(JOURNAL, *(entry_id for entry_id, _ in batch))
+        pipeline.execute()
 
 
 def write(entries: Iterable[Entry], store: Store) -> None:
@@ -79,7 +95,7 @@ def write(entries: Iterable[Entry], store: Store) -> None:
     Where the database refuses what stands in one of them, each is written for itself, so that none keeps the others.
     """
     batch = list(entries)
-    kept_events = {entry.execution_id: _events(store, entry) for entry in batch if entry.kind is Kind.ENDED}
+    kept_events = _events(store, {entry.execution_id for entry in batch if entry.kind is Kind.ENDED})
     try:
         with transaction() as session:
             records.write(session, batch, kept_events)
@@ -103,7 +119,20 @@ def _write_alone(entry: Entry, kept_events: Mapping[str, bytes]) -> None:
             _write_alone(replace(entry, output=None, facts={**reason, **entry.facts}), kept_events)
 
 
-def _events(store: Store, entry: Entry) -> bytes:
-    kept = broadcast.missed(store.redis, entry.execution_id, 0)
+def _events(store: Store, ended: Collection[str]) -> dict[str, bytes]:
+    """The numbered events of executions that end, as they are kept, by execution."""
+    pipeline = store.redis.pipeline(transaction=False)
+    for execution_id in ended:
+        pipeline.xrange(broadcast.stream_key(execution_id), count=EVENTS_AT_ONCE)
+    return {
+        execution_id: _packed(store.redis, execution_id, found)
+        for execution_id, found in zip(ended, pipeline.execute(), strict=True)
+    }
+
+
+def _packed(redis: Redis, execution_id: str, found: Sequence[Any]) -> bytes:
+    events = broadcast.numbered(found)
+    if len(events) == EVENTS_AT_ONCE:
+        events += broadcast.missed(redis, execution_id, events[-1].seq or 0)
     # Each body is the JSON of an object already; its number is put in front of what it says.
-    return zlib.compress(("[" + ",".join(f'{{"seq":{event.seq},{event.body[1:]}' for event in kept) + "]").encode())
+    return zlib.compress(("[" + ",".join(f'{{"seq":{event.seq},{event.body[1:]}' for event in events) + "]").encode())

@@ -26,6 +26,11 @@ class ExecutionKeys(NamedTuple):
         return cls(f"{base}meta", f"{base}steps", f"{base}data", f"{base}events")
 
 
+def writer_flag(*, is_urgent: bool) -> str:
+    """Set while a writer of the journal is called, so that none is called beside it."""
+    return "pipelit:journal:now" if is_urgent else "pipelit:journal:soon"
+
+
 def plan_key(workflow_id: int, plan_hash: str) -> str:
     return f"pipelit:plan:{workflow_id}:{plan_hash}"
 

@@ -8,10 +8,10 @@ from flask import current_app
 from redis import Redis
 
 from pipelit.config import Settings
-from pipelit.engine import journal
 from pipelit.engine.cache import Plans
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.dispatch import Dispatcher
+from pipelit.engine.journal import Journal
 from pipelit.engine.recovery import Recovery
 from pipelit.engine.store import Store
 from pipelit.engine.tick import Tick
@@ -61,9 +61,13 @@ class Engine:
     def tick(self) -> Tick:
         return Tick(self.redis, self.dispatcher)
 
+    @cached_property
+    def journal(self) -> Journal:
+        return Journal(self.redis, self.store)
+
     def drain_journal(self) -> int:
         """Write what the journal holds to SQL."""
-        return journal.drain(self.redis, self.store)
+        return self.journal.drain()
 
 
 def engine() -> Engine:

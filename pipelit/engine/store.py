@@ -228,12 +228,13 @@ class Store:
         self.redis.expire(keys.meta, TOMBSTONE_SECONDS)
         return True
 
-    def forget(self, execution_id: str) -> None:
-        """Remove what an ended execution leaves, but for a tombstone."""
-        keys = ExecutionKeys.of(execution_id)
-        pipeline = self.redis.pipeline()
-        pipeline.delete(keys.steps, keys.data, keys.events)
-        pipeline.expire(keys.meta, TOMBSTONE_SECONDS)
+    def forget(self, *execution_ids: str) -> None:
+        """Remove what ended executions leave, but for a tombstone of each."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for execution_id in execution_ids:
+            keys = ExecutionKeys.of(execution_id)
+            pipeline.delete(keys.steps, keys.data, keys.events)
+            pipeline.expire(keys.meta, TOMBSTONE_SECONDS)
         pipeline.execute()
 
 

@@ -42,6 +42,7 @@ from pipelit.engine.keys import (
     report_field,
     result_field,
     total_field,
+    writer_flag,
 )
 from pipelit.engine.narrator import Narrator, Report, node_status
 from pipelit.engine.slices import Committed, Here, following
@@ -149,8 +150,7 @@ class Transition:
     def _call_journal_writer(self) -> None:
         is_over = self.after.status.is_final
         drain = self.tools.dispatcher.drain(is_urgent=is_over)
-        flag = "pipelit:journal:now" if is_over else "pipelit:journal:soon"
-        self.write.call("ONCE", flag, 1_000, "LPUSH", drain.key, drain.payload)
+        self.write.call("ONCE", writer_flag(is_urgent=is_over), 1_000, "LPUSH", drain.key, drain.payload)
 
     def _tell_event(self, event: Event, report: Report) -> None:
         match event:

@@ -12,6 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from pipelit.engine import journal
 from pipelit.engine.entries import Entry, Kind
+from pipelit.engine.journal import Journal
+from pipelit.engine.keys import writer_flag
 from pipelit.engine.runtime import engine
 from pipelit.extensions import db
 from pipelit.models import ExecutionEvents, PendingTask, WorkflowExecution
@@ -19,6 +21,7 @@ from pipelit.models.execution import ExecutionLog
 from pipelit.services import execution_events, executions
 from tests.engine.stories import attempts, author, beside, keys_of, outcome, started, template
 from tests.support.hand import Hand
+from tests.support.workflows import build
 
 JOURNAL = "pipelit:journal"
 
@@ -191,8 +194,8 @@ def taking_long(hand: Hand, store: Any) -> Iterator[Any]:
     """A store with which the writer loses its lock to another while it writes."""
 
     class Slow(type(store)):  # type: ignore[misc]
-        def forget(self, execution_id: str) -> None:
-            super().forget(execution_id)
+        def forget(self, *execution_ids: str) -> None:
+            super().forget(*execution_ids)
             hand.redis.delete(journal.LOCK)
 
     yield Slow(hand.redis, events_kept=store.events_kept)
@@ -204,7 +207,7 @@ def test_a_writer_whose_lock_has_expired_does_no_harm(hand: Hand) -> None:
         pass
 
     with taking_long(hand, engine().store) as slow:
-        assert journal.drain(hand.redis, slow) > 0
+        assert Journal(hand.redis, slow).drain() > 0
 
     assert outcome(row).status == "completed"
     assert hand.redis.get(journal.LOCK) is None
@@ -234,6 +237,29 @@ def test_a_transition_calls_the_writer_once_a_second_and_the_end_calls_it_at_onc
         pass
 
     assert [delivery.args for delivery in hand.waiting("maintenance")] == [[False], [True]]
+
+
+def test_a_writer_stays_while_executions_go_on_ending_and_is_not_called_again(hand: Hand) -> None:
+    ada, rows = author(), []
+    workflow = build({"start": ("trigger_manual", {}), "a": template("a")}, "start -> a")
+    flag = writer_flag(is_urgent=True)
+
+    def run_another() -> bool:
+        rows.append(executions.start(workflow.slug, by=ada))
+        while hand.deliver():
+            pass
+        return len(rows) < 4
+
+    run_another()
+    called = len(hand.waiting("maintenance"))
+    hand.redis.persist(flag)
+
+    engine().journal.attend(flag, run_another)
+
+    assert [outcome(row).status for row in rows] == ["completed"] * 4
+    assert [delivery.args for delivery in hand.waiting("maintenance")][:called] == [[False], [True]]
+    assert [delivery.args for delivery in hand.waiting("maintenance")][called:].count([True]) == 0
+    assert not hand.redis.exists(flag)
 
 
 def test_who_waits_for_the_recorded_result_is_told(hand: Hand) -> None:
