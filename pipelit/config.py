@@ -300,6 +300,14 @@ class Settings:
             "A step's output above this size is kept outside the live state.",
         )
     )
+    output_bytes: int = field(
+        metadata=_setting(
+            "PIPELIT_OUTPUT_BYTES",
+            _whole(65_536, 2**30),
+            "67108864",
+            "Largest output of a step, as JSON; what is larger fails the step that made it or would read it.",
+        )
+    )
     events_kept: int = field(
         metadata=_setting(
             "PIPELIT_EVENTS_KEPT", _whole(100, 10_000_000), "10000", "Newest events kept of one execution."

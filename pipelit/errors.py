@@ -17,6 +17,9 @@ PipelitError(code, status, detail)
 │   ├─ StepCancelled      no  the execution was stopped while the step ran
 │   ├─ OutOfMemory        no  the step wants more memory than a process may have
 │   ├─ OutputInvalid      no  what the node returned is not JSON
+│   ├─ OutputTooLarge     no  what the node returned, or is to read, is larger than any output may be
+│   ├─ TooManyItems       no  a loop was given more items than it may run through
+│   ├─ ItemLost           no  the item of an iteration is not stored any more
 │   ├─ AssertionFailed    no  an assertion with `fail_execution` did not hold
 │   ├─ WorkerLost        yes  the worker died while the step ran
 │   └─ NodeCrashed        no  a bug in the node type
@@ -211,6 +214,18 @@ class OutOfMemory(StepError):
 
 class OutputInvalid(StepError):
     code, title = "output_invalid", "The output is not JSON"
+
+
+class OutputTooLarge(StepError):
+    code, title = "output_too_large", "The output is too large"
+
+
+class TooManyItems(StepError):
+    code, title = "too_many_items", "Too many items for the loop"
+
+
+class ItemLost(StepError):
+    code, title = "item_lost", "The iteration's item is not stored any more"
 
 
 class AssertionFailed(StepError):

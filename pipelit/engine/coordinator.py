@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pipelit import clock
-from pipelit.engine import values
+from pipelit.engine import blobs, values
 from pipelit.engine.cache import Plans
 from pipelit.engine.core.events import Event, Started
 from pipelit.engine.core.graph import Json
@@ -46,9 +46,16 @@ class Coordinator:
         before = State()
         after, commands = advance(plan, before, Started())
         transition = Transition(self.tools, start.execution_id, plan, meta, at)
-        transition.begin(values.encode_outputs(start.trigger_output), start.max_seconds, start.reply_to)
+        transition.begin(self._kept(start), start.max_seconds, start.reply_to)
         transaction = transition.build(before, after, Started(), commands, Report())
         return self.store.commit(transaction, "") is not None
+
+    def _kept(self, start: Start) -> str:
+        """The trigger's outputs, large ones by reference. Needs an application context only if there are any."""
+        text = values.encode_outputs(start.trigger_output)
+        if len(text) <= self.tools.blob_bytes:
+            return text
+        return blobs.put(start.execution_id, start.trigger_output, self.tools.blob_bytes)
 
     def tell(
         self,
@@ -91,5 +98,6 @@ class Coordinator:
             transaction = transition.build(snapshot.state, after, fact, commands, report or Report())
             version = self.store.commit(transaction, snapshot.version)
             if version is not None:
+                transition.settle()
                 return transition.committed(Snapshot(version, after))
             known = None

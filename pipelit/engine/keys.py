@@ -51,6 +51,10 @@ def total_field(loop: StepId) -> str:
     return f"total:{loop}"
 
 
+def bytes_field(loop: StepId) -> str:
+    return f"bytes:{loop}"
+
+
 def report_field(step: StepId) -> str:
     return f"report:{step}"
 

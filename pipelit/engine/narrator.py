@@ -23,11 +23,14 @@ END_EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an attempt leaves beside its event; `input` and `outputs` are JSON texts, `started_ms` is an epoch."""
+    """What an attempt leaves beside its event; `input` and `outputs` are JSON texts, `started_ms` is an epoch.
+
+    `items` are the first page of what a loop has to do, each a JSON text.
+    """
 
     input: str | None = None
     outputs: str | None = None
-    items: tuple[Json, ...] = ()
+    items: tuple[str, ...] = ()
     wake_ms: int | None = None
     asks: bool = False
     queued_ms: int | None = None

@@ -9,7 +9,7 @@ from pipelit.engine.core.graph import Edge, Json, NodeId, On, Plan, PlanNode
 from pipelit.engine.core.state import StepId, takes
 from pipelit.engine.keys import TaskId, item_field, output_field, total_field
 from pipelit.engine.store import Claim, Meta
-from pipelit.errors import ExpressionError
+from pipelit.errors import ExpressionError, ItemLost, OutputTooLarge
 from pipelit.nodes import registry
 from pipelit.nodes.base import Input
 
@@ -78,8 +78,10 @@ class ClaimedStep:
         for depth, (loop, index) in enumerate(self.task.step.scope):
             owner_step = StepId(loop, self.task.step.scope[:depth])
             item, total = (self.claim.values[f] for f in (item_field(owner_step, index), total_field(owner_step)))
+            if item is None:
+                raise ItemLost(f"The item {index} of the loop '{loop}' is not stored any more.")
             around = {
-                "item": blobs.read(item, self.task.execution_id) if item else None,
+                "item": blobs.read(item, self.task.execution_id),
                 "index": index,
                 "total": int(total or 0),
                 "parent": around,
@@ -88,7 +90,10 @@ class ClaimedStep:
 
     def _ports(self, field: str) -> dict[str, Json] | None:
         text = self.claim.values.get(field)
-        ports = None if text is None else blobs.read(text, self.task.execution_id)
+        try:
+            ports = None if text is None else blobs.read(text, self.task.execution_id)
+        except OutputTooLarge as error:
+            raise OutputTooLarge(f"{field.partition(':')[2]}: {error.detail}") from error
         return ports if isinstance(ports, dict) else None
 
 

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import import_module
 from typing import Any, cast
 
 from sqlalchemy import Table, bindparam, delete, or_, select
 from sqlalchemy.orm import Session
 
-from pipelit.engine import blobs
+from pipelit.engine import blobs, orphans
 from pipelit.engine.core.graph import Json
 from pipelit.engine.entries import Entry, Kind
+from pipelit.engine.rows import insert_once
 from pipelit.models.execution import LIVE, ExecutionEvents, ExecutionLog, PendingTask, WorkflowExecution
 
 TEXT_LIMIT = 4_000
@@ -56,7 +56,7 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
     ended = by_kind[Kind.ENDED]
     over = {entry.execution_id for entry in ended}
     started = [entry for entry in by_kind[Kind.STARTED] if entry.execution_id not in over]
-    _insert_once(session, LOGS, [_log_row(entry) for entry in by_kind[Kind.LOG]])
+    insert_once(session.connection(), LOGS, [_log_row(entry) for entry in by_kind[Kind.LOG]])
     if started:
         rows = [{"started": entry.execution_id, "new_started_at": _time(entry.facts["at"])} for entry in started]
         session.connection().execute(START, rows)
@@ -66,22 +66,14 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
     if ended:
         session.connection().execute(END, [_end_row(entry) for entry in ended])
         events = [{"execution_id": execution_id, "events": kept_events[execution_id]} for execution_id in over]
-        _insert_once(session, EVENTS, events)
+        insert_once(session.connection(), EVENTS, events)
+        orphans.remove(session, over)
         session.execute(TASKS.delete().where(TASKS.c.execution_id.in_(over)))
 
 
 def existing(session: Session, ids: set[str]) -> set[str]:
     """Those of these executions that have a row."""
     return set(session.scalars(select(WorkflowExecution.execution_id).where(WorkflowExecution.execution_id.in_(ids))))
-
-
-def _insert_once(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, leaving alone those that are there already."""
-    if not rows:
-        return
-    # Each dialect has an insert of its own; only the one in use is loaded.
-    dialect = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}")
-    session.connection().execute(dialect.insert(table).on_conflict_do_nothing(), rows)
 
 
 def _log_row(entry: Entry) -> dict[str, Any]:
@@ -112,7 +104,7 @@ def _end_row(entry: Entry) -> dict[str, Any]:
         "new_status": facts["status"],
         "new_started_at": _time(facts["started_at"]),
         "new_completed_at": _time(facts["at"]),
-        "new_final_output": blobs.read(entry.output, entry.execution_id) if entry.output else None,
+        "new_final_output": blobs.read_or_refer(entry.output, entry.execution_id) if entry.output else None,
         "new_error_message": _text(facts.get("error")),
         "new_error_code": facts.get("error_code"),
     }
@@ -122,7 +114,7 @@ def _ask_or_answer(session: Session, entry: Entry) -> None:
     """Put a question to a person, or take it back; an execution is interrupted for as long as there is one."""
     mine = PendingTask.execution_id == entry.execution_id
     if entry.kind is Kind.HELD:
-        _insert_once(session, TASKS, [_task_row(entry)])
+        insert_once(session.connection(), TASKS, [_task_row(entry)])
         _move(session, entry, "running", "interrupted")
         return
     session.execute(delete(PendingTask).where(mine, PendingTask.step == entry.facts["step"]))

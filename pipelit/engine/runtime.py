@@ -45,12 +45,17 @@ class Engine:
 
     @cached_property
     def coordinator(self) -> Coordinator:
-        return Coordinator(Tools(self.store, self.dispatcher), self.plans)
+        return Coordinator(Tools(self.store, self.dispatcher, self.settings.blob_bytes), self.plans)
 
     @cached_property
     def worker(self) -> Worker:
         settings = self.settings
-        limits = Limits(settings.lease_seconds, settings.node_timeout_seconds, settings.blob_bytes)
+        limits = Limits(
+            lease=settings.lease_seconds,
+            timeout=settings.node_timeout_seconds,
+            blob_bytes=settings.blob_bytes,
+            output_bytes=settings.output_bytes,
+        )
         return Worker(self.coordinator, HttpClient(settings.http_allow), limits, registry.load())
 
     @cached_property

@@ -220,6 +220,10 @@ class Store:
             for task, (status, claim) in zip(tasks, pipeline.execute(), strict=True)
         ]
 
+    def remove(self, execution_id: str, fields: Sequence[str]) -> None:
+        """Remove fields of an execution's data that have been copied to where they are looked for next."""
+        self.redis.hdel(ExecutionKeys.of(execution_id).data, *fields)
+
     def forestall(self, execution_id: str) -> bool:
         """Keep an execution from ever beginning. False if it has begun, be it that it has ended since."""
         keys = ExecutionKeys.of(execution_id)

@@ -33,17 +33,8 @@ from pipelit.engine.core.events import (
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import HELD, ExecutionStatus, State, StepId, StepStatus, takes
 from pipelit.engine.dispatch import Dispatcher
-from pipelit.engine.keys import (
-    TaskId,
-    claim_field,
-    item_field,
-    output_field,
-    postponed_field,
-    report_field,
-    result_field,
-    total_field,
-    writer_flag,
-)
+from pipelit.engine.iterations import Iterations
+from pipelit.engine.keys import TaskId, claim_field, output_field, postponed_field, report_field, writer_flag
 from pipelit.engine.narrator import Narrator, Report, node_status
 from pipelit.engine.slices import Committed, Here, following
 from pipelit.engine.store import Meta, Snapshot, Store, Transaction
@@ -65,10 +56,11 @@ ASKING = HELD | {StepStatus.WAITING}
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What transitions are made with."""
+    """What transitions are made with; an output of more than `blob_bytes` is kept outside the working state."""
 
     store: Store
     dispatcher: Dispatcher
+    blob_bytes: int
 
 
 class Transition:
@@ -88,8 +80,8 @@ class Transition:
         self.write = Transaction(execution_id, meta.slug)
         self.tell = Narrator(self.write, plan, at)
         self.outputs: dict[StepId, str] = {}
-        self.results: dict[tuple[StepId, int], str] = {}
         self.in_place: RunStep | None = None
+        self.iterations = Iterations(tools.store, self.write, tools.blob_bytes)
 
     def begin(self, trigger_outputs: str, max_seconds: int | None, reply_to: str | None) -> None:
         """What only the first transition of an execution writes; to be called before `build`."""
@@ -114,6 +106,7 @@ class Transition:
         for command in commands:
             self._carry_out(command)
         self._release()
+        self.iterations.follow(before, after)
         self._write_steps()
         self._call_journal_writer()
         return self.write
@@ -124,6 +117,11 @@ class Transition:
         goes_on = TaskId(self.write.execution_id, command.step, command.attempt) if command else None
         outputs = {output_field(step): text for step, text in self.outputs.items()}
         return Committed(snapshot, self.at, goes_on, outputs)
+
+    def settle(self) -> None:
+        """What the transition leaves to be done once it is committed; nothing depends on when."""
+        for work in self.iterations.settled_pages(self.after):
+            work()
 
     def _release(self) -> None:
         """Ask nobody any more about a step that goes on, or that was dropped with its iteration."""
@@ -142,7 +140,8 @@ class Transition:
         gone = [StepId.parse(text) for text in dropped]
         # What settles within the iteration that it completes is dropped without ever having been in the state.
         gone += [step for step in self.outputs if step not in self.after.steps and step not in gone]
-        self.write.delete_fields(keys.data, [name(step) for step in gone for name in (output_field, report_field)])
+        names = (output_field, report_field, postponed_field)
+        self.write.delete_fields(keys.data, [name(step) for step in gone for name in names])
         self.write.delete_fields(keys.meta, [claim_field(step) for step in gone])
         ended = (step for step in gone if step in self.before.steps and not self.before.steps[step].is_settled)
         self.write.unwatch(*(self._task_id(step, self.before.steps[step].attempt) for step in ended))
@@ -183,9 +182,7 @@ class Transition:
         self.tell.step(step, status, output=outputs, duration_ms=duration)
 
     def _iterating(self, step: StepId, total: int, report: Report) -> None:
-        data = self.write.keys.data
-        items = {item_field(step, index): codec.dump_json(item) for index, item in enumerate(report.items)}
-        self.write.set_fields(data, {**items, total_field(step): total, report_field(step): report.kept()})
+        self.iterations.begin(step, total, report.items, report.kept())
 
     def _suspended(self, step: StepId, attempt: int, report: Report) -> None:
         self.write.call("HSET", self.write.keys.data, report_field(step), report.kept())
@@ -275,29 +272,20 @@ class Transition:
             result = values.result_of(self._outputs_of([command.source])[command.source])
         else:
             result = "null"
-        self.results[command.loop, command.index] = result
-        data = self.write.keys.data
-        self.write.call("HSET", data, result_field(command.loop, command.index), result)
-        self.write.delete_fields(data, [item_field(command.loop, command.index)])
+        self.iterations.collect(command.loop, command.index, result)
 
     def _finish_loop(self, loop: StepId, total: int) -> None:
-        keys = self.write.keys
-        fields = [result_field(loop, index) for index in range(total)]
-        stored = self.tools.store.values(self.write.execution_id, [report_field(loop), *fields])
-        results = (self.results.get((loop, index)) or stored[field] or "null" for index, field in enumerate(fields))
-        outputs = f'{{"results":[{",".join(results)}]}}'
-        self.write.delete_fields(keys.data, [*fields, total_field(loop), report_field(loop)])
-        report = Report.read(stored[report_field(loop)])
         known = self.after.steps.get(loop) or self.before.steps[loop]
+        outputs, kept = self.iterations.finish(loop, known.attempt, total)
+        report = Report.read(kept)
         ended = Report(report.input, outputs, queued_ms=report.queued_ms, started_ms=report.started_ms)
         self._succeeded(loop, known.attempt, None, ended)
 
     def _give_up_loop(self, command: GiveUpLoop) -> None:
-        loop, data = command.loop, self.write.keys.data
+        loop = command.loop
         report = Report.read(self.tools.store.values(self.write.execution_id, [report_field(loop)])[report_field(loop)])
         self._failed(loop, command.attempt, command.failure, report)
-        names = (name(loop, index) for index in range(command.total) for name in (item_field, result_field))
-        self.write.delete_fields(data, [report_field(loop), total_field(loop), *names])
+        self.iterations.give_up(loop)
 
     def _finish(self, command: Finish) -> None:
         output = self._final_output() if command.status is ExecutionStatus.COMPLETED else None

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import structlog
 
 from pipelit import clock
-from pipelit.engine import blobs, broadcast, values
+from pipelit.engine import blobs, broadcast, pages, values
 from pipelit.engine.brake import Brake
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core import codec
@@ -29,7 +29,7 @@ from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
 from pipelit.engine.slices import SLICE_MS, Committed, Here, Placement
 from pipelit.engine.store import Claim, Meta, Taken, patiently
-from pipelit.errors import NodeCrashed, OutOfMemory, StepError
+from pipelit.errors import NodeCrashed, OutOfMemory, OutputTooLarge, StepError
 from pipelit.extensions import db
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
@@ -44,7 +44,7 @@ INPUT_LIMIT = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a step is held to: seconds of its lease and of its run, bytes of an output kept in the working state.
+    """What a step is held to: seconds of its lease and of its run, bytes of an output in the working state, and at all.
 
     `slice_ms` is for how long a task may go on in place with the steps that follow.
     """
@@ -52,6 +52,7 @@ class Limits:
     lease: float
     timeout: float
     blob_bytes: int
+    output_bytes: int
     slice_ms: int = SLICE_MS
 
 
@@ -175,8 +176,8 @@ class Worker:
                 outputs_text = self._kept(step, outputs)
                 return StepSucceeded(task.step, task.attempt, route), replace(report, outputs=outputs_text)
             case Iterating(items):
-                values.encode_outputs({"items": list(items)})
-                return StepIterating(task.step, task.attempt, len(items)), replace(report, items=tuple(items))
+                first_page = self._kept_items(task, items)
+                return StepIterating(task.step, task.attempt, len(items)), replace(report, items=first_page)
             case Suspended(until, outputs):
                 wake = until.at if isinstance(until, Timer) else until.deadline
                 wake_ms = None if wake is None else round(wake.timestamp() * 1000)
@@ -188,9 +189,20 @@ class Worker:
 
     def _kept(self, step: ClaimedStep, outputs: Mapping[str, Json]) -> str:
         text = values.encode_outputs(outputs)
+        if len(text) > self.limits.output_bytes:
+            port = max(outputs, key=lambda name: len(codec.dump_json(outputs[name])))
+            raise OutputTooLarge(
+                f"The outputs have {len(text)} bytes of JSON, most of them in '{port}'; "
+                f"the limit is {self.limits.output_bytes} (PIPELIT_OUTPUT_BYTES)."
+            )
         if len(text) <= self.limits.blob_bytes:
             return text
-        return blobs.put(step.task.execution_id, outputs, self.limits.blob_bytes)
+        return blobs.patiently(lambda: blobs.put(step.task.execution_id, outputs, self.limits.blob_bytes))
+
+    def _kept_items(self, task: TaskId, items: Sequence[Json]) -> tuple[str, ...]:
+        kept = pages.Pages.of_items(task.execution_id, task.step, task.attempt)
+        inline, most = self.limits.blob_bytes // 4, self.limits.output_bytes
+        return blobs.patiently(lambda: pages.kept_items(kept, items, inline=inline, most=most))
 
 
 def _end_reading() -> None:

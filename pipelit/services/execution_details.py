@@ -41,8 +41,8 @@ def get(execution_id: str, *, by: UserProfile | None) -> Detail:
 
 
 def final_output(row: WorkflowExecution) -> Json:
-    """What came out of an execution, whole."""
-    return blobs.read(dump_json(row.final_output), row.execution_id)
+    """What came out of an execution, whole; a reference if it is larger than any output may be."""
+    return blobs.read_or_refer(dump_json(row.final_output), row.execution_id)
 
 
 def log(execution_id: str, log_id: int, *, by: UserProfile | None) -> LogView:
@@ -51,7 +51,9 @@ def log(execution_id: str, log_id: int, *, by: UserProfile | None) -> LogView:
     row = db.session.get(ExecutionLog, log_id)
     if row is None or row.execution_id != execution_id:
         raise NotFound(f"The execution has no log {log_id}.")
-    given, output = (None if text is None else blobs.read(text, execution_id) for text in (row.input, row.output))
+    given, output = (
+        None if text is None else blobs.read_or_refer(text, execution_id) for text in (row.input, row.output)
+    )
     return LogView(row, given, output, _value(row.details))
 
 

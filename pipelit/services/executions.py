@@ -10,6 +10,7 @@ from typing import Any, cast
 import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import Table, bindparam, delete, insert, or_, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, defer, selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -126,7 +127,7 @@ def begin(
         session.connection().execute(_INSERT, columns)
     try:
         engine().coordinator.start(begun)
-    except RedisError:
+    except (RedisError, DBAPIError):
         log.warning("start_postponed", execution_id=begun.execution_id)
     row = WorkflowExecution(**columns)
     set_committed_value(row, "workflow", workflow)

@@ -117,7 +117,7 @@ class Doing(StepNode[StepConfig]):
 def worker_that(does: Callable[[StepContext], Outcome], **limits: Any) -> Worker:
     """A worker for which every template node does something else."""
     ours = engine().worker
-    chosen = {"lease": 6.0, "timeout": 300.0, "blob_bytes": 262_144, **limits}
+    chosen = {"lease": 6.0, "timeout": 300.0, "blob_bytes": 262_144, "output_bytes": 67_108_864, **limits}
     return Worker(ours.coordinator, ours.http, Limits(**chosen), {**registry.load(), "template": Doing(does)})
 
 

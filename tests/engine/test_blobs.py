@@ -147,6 +147,6 @@ def test_there_is_an_end_to_what_a_step_may_leave(hand: Hand, app: Flask) -> Non
 
     run_all_with(worker_that(lambda _: Completed({"output": "x" * (64 * 1024 * 1024)}), blob_bytes=1024), hand)
 
-    assert attempts(row, "a") == [(1, "failed", "output_invalid")]
+    assert attempts(row, "a") == [(1, "failed", "output_too_large")]
     assert "the limit is" in outcome(row).error_message
     assert json.loads(outcome(row).logs[1].input) == {"template": ""}

@@ -50,6 +50,11 @@ class Hand:
         payload = self.redis.rpop(queue)
         return None if payload is None else Delivery.read(queue, payload)
 
+    def take_newest(self, queue: str = "default") -> Delivery | None:
+        """Take the message off a queue that came last."""
+        payload = self.redis.lpop(queue)
+        return None if payload is None else Delivery.read(queue, payload)
+
     def run(self, delivery: Delivery) -> None:
         """Run a delivery's task, as often as one likes."""
         self.delivered.append(delivery)

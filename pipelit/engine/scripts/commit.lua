@@ -2,9 +2,10 @@
 --
 -- KEYS  1 the execution's meta hash, 2 its event stream
 -- ARGV  1 the version expected ('' before the start), 2 how many events the stream keeps, then commands,
---       each as the number of its words and the words. Three commands are our own:
+--       each as the number of its words and the words. Four commands are our own:
 --         EVENT body channel…   numbers an event, keeps it in the stream and publishes it
 --         LAST body channel…    the same, and answers whoever asked for it at the start, on a channel of their own
+--         PRUNE hash prefix…    removes the fields of a hash that begin with one of the prefixes
 --         ONCE flag ms command… runs the rest of the words unless the flag was set within the last ms milliseconds
 -- Returns the new version, or false if somebody else was faster and nothing was done.
 local meta, stream = KEYS[1], KEYS[2]
@@ -21,6 +22,16 @@ local function event(first, last)
   end
 end
 
+local function prune(first, last)
+  for _, field in ipairs(redis.call('HKEYS', ARGV[first])) do
+    for i = first + 1, last do
+      if string.sub(field, 1, #ARGV[i]) == ARGV[i] then
+        redis.call('HDEL', ARGV[first], field)
+      end
+    end
+  end
+end
+
 local at = 3
 while at <= #ARGV do
   local last = at + tonumber(ARGV[at])
@@ -33,6 +44,8 @@ while at <= #ARGV do
     if reply_to then
       redis.call('PUBLISH', reply_to, '\n' .. ARGV[at + 2])
     end
+  elseif name == 'PRUNE' then
+    prune(at + 2, last)
   elseif name ~= 'ONCE' then
     redis.call(unpack(ARGV, at + 1, last))
   elseif redis.call('SET', ARGV[at + 2], '1', 'NX', 'PX', ARGV[at + 3]) then

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 from marshmallow import fields, validate
 
-from pipelit.errors import ConfigError
+from pipelit.errors import TooManyItems
 from pipelit.nodes.base import LoopingNode, StepConfig, StepContext
 from pipelit.nodes.inputs import list_of
 from pipelit.nodes.outcome import Iterating
 from pipelit.nodes.ports import Category, DataType, Json, Port
 from pipelit.nodes.settings import config, setting
+
+MOST_ITEMS = 1_000_000
+"""However they are batched: longer lists belong into several executions."""
 
 
 @config
@@ -38,7 +41,7 @@ class LoopConfig(StepConfig):
         is_literal=True,
     )
     max_iterations: int = setting(
-        fields.Integer(validate=validate.Range(1, 1_000_000)),
+        fields.Integer(validate=validate.Range(1, MOST_ITEMS)),
         title="At most",
         help="A longer list makes the loop fail before it begins.",
         default=10_000,
@@ -57,6 +60,13 @@ class Loop(LoopingNode[LoopConfig]):
     Inside, `{{ loop.item }}` is the item, `{{ loop.index }}` counts from 0 and `{{ loop.total }}` is their number. The
     node with the `loop_return` edge gives the iteration's result: its `output`, or all its outputs. `results` holds
     them in the order of the items, however the iterations ran; an edge that leaves the loop carries them.
+
+    With `batch_size`, an iteration takes that many items at once, the last one what is left: `{{ loop.item }}` is the
+    list of them, `loop.index` and `loop.total` count batches, and `results` has one entry for each batch.
+
+    However long the list is, only what is being worked on stands in the live state; a list of up to a million items is
+    taken, of up to `max_iterations` iterations. `results` may become larger than what a step can read, which is
+    `PIPELIT_OUTPUT_BYTES`: whatever reads them then fails, the loop itself does not.
     """
 
     type = "loop"
@@ -82,11 +92,16 @@ class Loop(LoopingNode[LoopConfig]):
 
     def run(self, config: LoopConfig, context: StepContext) -> Iterating:
         items = list_of(config.items, context.inputs, "items")
+        if len(items) > MOST_ITEMS:
+            raise TooManyItems(
+                f"items: the list has {len(items)} items, a loop takes at most {MOST_ITEMS}. "
+                "Split the list, or filter it before the loop."
+            )
         if config.batch_size is not None:
             size = config.batch_size
             items = [items[start : start + size] for start in range(0, len(items), size)]
         if len(items) > config.max_iterations:
-            raise ConfigError(
+            raise TooManyItems(
                 f"max_iterations: the loop would run {len(items)} times, {config.max_iterations} are allowed. "
                 "Raise the limit, or use batch_size."
             )

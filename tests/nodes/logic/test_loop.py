@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelit.errors import ConfigError, Invalid
+from pipelit.errors import ConfigError, Invalid, TooManyItems
 from pipelit.nodes.logic.loop import Loop
 from pipelit.nodes.outcome import Iterating
 from pipelit.nodes.ports import Json
@@ -37,10 +37,15 @@ def test_batches_hold_every_item_once_and_in_order(items: list[Json], size: int)
 
 
 def test_a_list_that_is_too_long_fails_before_anything_ran() -> None:
-    with pytest.raises(ConfigError, match="max_iterations: the loop would run 10001 times, 10000 are allowed"):
+    with pytest.raises(TooManyItems, match="max_iterations: the loop would run 10001 times, 10000 are allowed"):
         run(LOOP, {}, FakeContext(inputs=brought(list(range(10_001)))))
 
     assert run(LOOP, {"batch_size": 2}, FakeContext(inputs=brought(list(range(10_001)))))
+
+
+def test_a_loop_takes_a_million_items_however_they_are_batched() -> None:
+    with pytest.raises(TooManyItems, match="items: the list has 1000001 items, a loop takes at most 1000000"):
+        run(LOOP, {"batch_size": 100_000}, FakeContext(inputs=brought([0] * 1_000_001)))
 
 
 def test_what_is_no_list_is_described() -> None:
