@@ -313,6 +313,14 @@ class Settings:
             "PIPELIT_EVENTS_KEPT", _whole(100, 10_000_000), "10000", "Newest events kept of one execution."
         )
     )
+    call_depth: int = field(
+        metadata=_setting(
+            "PIPELIT_CALL_DEPTH",
+            _whole(1, 100),
+            "10",
+            "How many workflows may call one another in a row before it counts as calling without end.",
+        )
+    )
     log_level: str = field(
         metadata=_setting(
             "PIPELIT_LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "Least severe log line written."

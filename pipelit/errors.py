@@ -20,6 +20,10 @@ PipelitError(code, status, detail)
 │   ├─ OutputTooLarge     no  what the node returned, or is to read, is larger than any output may be
 │   ├─ TooManyItems       no  a loop was given more items than it may run through
 │   ├─ ItemLost           no  the item of an iteration is not stored any more
+│   ├─ ApprovalTimeout    no  nobody answered a question in time, and that is a failure
+│   ├─ ChildRefused       no  the workflow to be called is not there, not allowed, or cannot run
+│   ├─ ChildFailed        no  the workflow that was called failed or was cancelled
+│   ├─ DepthExceeded      no  workflows call one another without end
 │   ├─ AssertionFailed    no  an assertion with `fail_execution` did not hold
 │   ├─ WorkerLost        yes  the worker died while the step ran
 │   └─ NodeCrashed        no  a bug in the node type
@@ -226,6 +230,22 @@ class TooManyItems(StepError):
 
 class ItemLost(StepError):
     code, title = "item_lost", "The iteration's item is not stored any more"
+
+
+class ApprovalTimeout(StepError):
+    code, title = "approval_timeout", "Nobody answered in time"
+
+
+class ChildRefused(StepError):
+    code, title = "child_refused", "The workflow could not be called"
+
+
+class ChildFailed(StepError):
+    code, title = "child_failed", "The workflow that was called failed"
+
+
+class DepthExceeded(StepError):
+    code, title = "depth_exceeded", "Too many workflows call one another"
 
 
 class AssertionFailed(StepError):

@@ -4,6 +4,7 @@ from flask import Flask
 
 from pipelit.api import (
     accounts,
+    approvals,
     auth,
     bodies,
     docs,
@@ -17,6 +18,7 @@ from pipelit.api import (
     live,
     nodes,
     openapi,
+    resume,
     users,
     webhooks,
     workflows,
@@ -31,6 +33,8 @@ BLUEPRINTS = (
     graph.blueprint,
     executions.starting,
     executions.blueprint,
+    approvals.blueprint,
+    resume.blueprint,
     webhooks.blueprint,
     health.blueprint,
 )

@@ -13,7 +13,8 @@ from pipelit.api.pagination import page_of, take_page
 from pipelit.api.schemas import execution as schemas
 from pipelit.api.waiting import start_and_wait
 from pipelit.models import WorkflowExecution
-from pipelit.services import execution_details, execution_events, executions
+from pipelit.services import answers, execution_details, execution_events, executions
+from pipelit.services.answers import Answer
 from pipelit.services.execution_details import Detail, LogView
 from pipelit.services.executions import Filters
 from pipelit.services.paging import Listing
@@ -113,4 +114,4 @@ class Resume(MethodView):
     @blueprint.response(200, schemas.ExecutionSchema)
     def post(self, body: dict[str, Any], execution_id: str) -> WorkflowExecution:
         """Answer what an execution waits for."""
-        return executions.resume(execution_id, by=current_user(), **body)
+        return answers.answer(execution_id, Answer(**body), by=current_user())

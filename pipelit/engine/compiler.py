@@ -25,9 +25,10 @@ from pipelit.models.node import WorkflowEdge, WorkflowNode
 from pipelit.nodes import registry
 from pipelit.nodes.base import LoopingNode, NodeType, StepNode, TriggerNode
 from pipelit.nodes.ports import EdgeLabel
+from pipelit.nodes.settings import declared_settings
 
-TRIGGER, LOOP = NodeId("trigger"), NodeId("loop")
-ALWAYS_THERE = frozenset({TRIGGER, LOOP})
+TRIGGER, LOOP, EXECUTION = NodeId("trigger"), NodeId("loop"), NodeId("execution")
+ALWAYS_THERE = frozenset({TRIGGER, LOOP, EXECUTION})
 """Names that expressions may use besides the ids of nodes."""
 
 ERROR_PORT = "error"
@@ -68,7 +69,7 @@ def compile_plan(workflow_id: int, nodes: Sequence[WorkflowNode], edges: Sequenc
 
 def _plan_node(topology: Topology, node: WorkflowNode) -> PlanNode:
     node_type = registry.get(node.component_type)
-    values = registry.current_values(node.config)
+    values = _values(node)
     around = topology.loops_around[NodeId(node.node_id)]
     is_step = isinstance(node_type, StepNode)
     return PlanNode(
@@ -82,6 +83,15 @@ def _plan_node(topology: Topology, node: WorkflowNode) -> PlanNode:
         config=values,
         reads=tuple(sorted(names_read(node_type, values))),
     )
+
+
+def _values(node: WorkflowNode) -> dict[str, Json]:
+    """A node's config as it runs; a reference to a workflow that is kept in a column of its own is part of it."""
+    values = registry.current_values(node.config)
+    name = "subworkflow_id"
+    if node.subworkflow_id is None or name not in declared_settings(registry.get(node.component_type).Config):
+        return values
+    return {**values, name: node.subworkflow_id}
 
 
 def _policy(stored: Any) -> FailurePolicy:
@@ -156,7 +166,7 @@ def _problems_of(topology: Topology, node: WorkflowNode) -> Iterator[Problem]:
     if node_type is None:
         yield Problem("unknown_type", f"There is no node type called '{node.component_type}'.", node.node_id)
         return
-    values = registry.current_values(node.config)
+    values = _values(node)
     secrets = dict.fromkeys(node_type.secrets, "kept") if node.config.secrets else {}
     try:
         node_type.check({**values, **secrets})

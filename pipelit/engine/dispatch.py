@@ -26,8 +26,11 @@ from pipelit.engine.store import Meta
 
 RUN_STEP = "pipelit.run_step"
 WAKE_STEP = "pipelit.executions.wake"
+ATTEND_CHILD = "pipelit.executions.attend_child"
+FOLLOW_UP = "pipelit.executions.follow_up"
 DRAIN_JOURNAL = "pipelit.journal.drain"
 MAINTENANCE = "maintenance"
+TRIGGERS = "triggers"
 
 ARGSREPR_LENGTH = 1024
 EMBED = json.dumps({"callbacks": None, "errbacks": None, "chain": None, "chord": None})
@@ -125,6 +128,14 @@ class Dispatcher:
     def wake(self, task: TaskId, *, delay: float) -> Message:
         """The message that resumes a step which waits for a time."""
         return self.message(WAKE_STEP, [str(task)], task_id=f"wake:{task}", queue=MAINTENANCE, countdown=delay)
+
+    def attend(self, task: TaskId) -> Message:
+        """The message that looks after the execution which a step waits for: begins it, or takes its end there."""
+        return self.message(ATTEND_CHILD, [str(task)], task_id=f"child:{task}", queue=TRIGGERS)
+
+    def follow_up(self, execution_id: str) -> Message:
+        """The message that does what is still to be done when an execution has ended."""
+        return self.message(FOLLOW_UP, [execution_id], task_id=f"after:{execution_id}", queue=TRIGGERS)
 
     def drain(self, *, is_urgent: bool) -> Message:
         """The message that has the journal written to SQL, now or after lingering for more to come."""

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     LOG = "log"
     HELD = "held"
     RELEASED = "released"
+    EDITED = "edited"
     ENDED = "ended"
 
 

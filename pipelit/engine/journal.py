@@ -21,7 +21,7 @@ from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.keys import JOURNAL, RECORDED
 from pipelit.engine.line import Line, Script
 from pipelit.engine.store import Store
-from pipelit.extensions import transaction
+from pipelit.extensions import db, transaction
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +37,17 @@ REFUSALS = (DataError, IntegrityError, ValueError)
 """What a database says of values that it does not take; everything else is its own trouble, and passes."""
 
 
+FollowUp = Callable[[Collection[str]], None]
+"""Has somebody do what is still to be done about executions that ended."""
+
+
 class Journal:
     """Writes the journal to SQL; shared by the threads of a process."""
 
-    def __init__(self, redis: Redis, store: Store) -> None:
+    def __init__(self, redis: Redis, store: Store, follow_up: FollowUp) -> None:
         self.redis = redis
         self.store = store
+        self.follow_up = follow_up
         self._line = Line(redis)
 
     def drain(self) -> int:
@@ -51,6 +56,7 @@ class Journal:
         try:
             while batch := self._take(token, BATCH):
                 write([entry for _, entry in batch], self.store)
+                self._call_follow_up({entry.execution_id for _, entry in batch if entry.kind is Kind.ENDED})
                 self._put_away(batch)
                 written += len(batch)
         except BaseException:
@@ -77,6 +83,14 @@ class Journal:
         """The oldest entries. Who took longer than the lock lasts gets none: another writer goes on with them."""
         found: Any = self._line.call(TAKE, (LOCK, JOURNAL), (token, LOCK_SECONDS * 1000, count))
         return [(entry_id, Entry.read(dict(zip(words[::2], words[1::2], strict=True)))) for entry_id, words in found]
+
+    def _call_follow_up(self, ended: Collection[str]) -> None:
+        if not ended:
+            return
+        waiting = records.to_follow_up(db.session(), ended)
+        db.session.rollback()
+        if waiting:
+            self.follow_up(waiting)
 
     def _put_away(self, batch: Sequence[tuple[str, Entry]]) -> None:
         """Forget what has ended, and tell who waits for it. The entries go last: who dies before leaves them there."""

@@ -59,6 +59,10 @@ def report_field(step: StepId) -> str:
     return f"report:{step}"
 
 
+def edit_field(step: StepId) -> str:
+    return f"edit:{step}"
+
+
 def postponed_field(step: StepId) -> str:
     return f"postponed:{step}"
 

@@ -13,6 +13,9 @@ from pipelit.engine.core.state import ExecutionStatus, StepId, scope_text
 from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.store import Transaction
 
+TASKS = uuid.UUID("6f1d0f6a-6a53-5b0e-9a4f-2f3f0c1f7b11")
+"""The namespace of the ids of questions."""
+
 END_EVENTS = {
     ExecutionStatus.COMPLETED: "execution_completed",
     ExecutionStatus.FAILED: "execution_failed",
@@ -25,28 +28,29 @@ END_EVENTS = {
 class Report:
     """What an attempt leaves beside its event; `input` and `outputs` are JSON texts, `started_ms` is an epoch.
 
-    `items` are the first page of what a loop has to do, each a JSON text.
+    `items` are the first page of what a loop has to do, each a JSON text. `until` says what a suspended step waits for,
+    as `waiting.described` has it; None is a time.
     """
 
     input: str | None = None
     outputs: str | None = None
     items: tuple[str, ...] = ()
     wake_ms: int | None = None
-    asks: bool = False
+    until: Mapping[str, Json] | None = None
     queued_ms: int | None = None
     started_ms: int | None = None
 
     def kept(self) -> str:
         """What is still of interest when a step that was put aside goes on."""
-        return json.dumps([self.input, self.outputs, self.queued_ms, self.started_ms])
+        return json.dumps([self.input, self.outputs, self.queued_ms, self.started_ms, self.until])
 
     @classmethod
     def read(cls, text: str | None) -> "Report":
         """Read what `kept` wrote."""
         if text is None:
             return cls()
-        given, outputs, queued_ms, started_ms = json.loads(text)
-        return cls(given, outputs, queued_ms=queued_ms, started_ms=started_ms)
+        given, outputs, queued_ms, started_ms, until = json.loads(text)
+        return cls(given, outputs, queued_ms=queued_ms, started_ms=started_ms, until=until)
 
 
 class Narrator:
@@ -94,9 +98,15 @@ class Narrator:
         self.log(step, 0, "skipped", Report())
         self.step(step, "skipped")
 
-    def held(self, step: StepId, kind: str, until_ms: int | None = None) -> None:
-        """A person is asked whether the step may go on; `until_ms` is when it goes on without an answer."""
-        task_id = str(uuid.uuid4())
+    def held(
+        self, step: StepId, kind: str, until_ms: int | None = None, question: Mapping[str, Json] | None = None
+    ) -> None:
+        """A person is asked whether the step may go on; `until_ms` is when it goes on without an answer.
+
+        The id follows from the step, so that a question asked anew after a loss is still the same question.
+        """
+        task_id = str(uuid.uuid5(TASKS, f"{self.write.execution_id}/{step}/{kind}"))
+        asked = {name: question[name] for name in ("prompt", "form", "approvers")} if question else {}
         facts: dict[str, Json] = {
             "task_id": task_id,
             "step": str(step),
@@ -104,19 +114,29 @@ class Narrator:
             "kind": kind,
             "at": self.at,
             "expires_at": until_ms,
+            **asked,
         }
         self._record(Kind.HELD, facts)
         content: dict[str, Json] = {
             "execution_id": self.write.execution_id,
             "status": ExecutionStatus.INTERRUPTED,
             "node_id": step.node,
+            "scope": scope_text(step.scope),
             "task_id": task_id,
+            "kind": kind,
+            "prompt": asked.get("prompt"),
+            "expires_at": None if until_ms is None else _utc(until_ms),
         }
         self._event("execution_interrupted", content)
 
     def released(self, step: StepId) -> None:
         """Nobody is asked about the step any more."""
         self._record(Kind.RELEASED, {"step": str(step), "at": self.at})
+
+    def edited(self, step: StepId, attempt: int, outputs: str) -> None:
+        """A person put other outputs in the place of the step's own."""
+        facts: dict[str, Json] = {"node_id": step.node, "scope": scope_text(step.scope), "attempt": attempt}
+        self._record(Kind.EDITED, facts, output=outputs)
 
     def ended(
         self, status: ExecutionStatus, started_ms: int, output: str | None, failure: Failure | None, step: StepId | None
@@ -129,8 +149,10 @@ class Narrator:
             "duration_ms": self.at - started_ms,
         }
         if failure is not None:
-            facts |= {"error": failure.message, "error_code": failure.code}
-            content |= {"error": failure.message, "error_code": failure.code, "node_id": step.node if step else None}
+            told: dict[str, Json] = {"error": failure.message, "error_code": failure.code}
+            told["node_id"] = step.node if step else None
+            facts |= told
+            content |= told
         self._record(Kind.ENDED, facts, output=output)
         self.write.last_event(event_text(END_EVENTS[status], content, self.at, output))
 
@@ -155,6 +177,11 @@ def node_status(
         **more,
     }
     return event_text("node_status", content, at, output)
+
+
+def _utc(milliseconds: int) -> str:
+    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def event_text(kind: str, content: Mapping[str, Json], at: int, output: str | None = None) -> str:

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from pipelit.engine import blobs, expressions
-from pipelit.engine.compiler import LOOP, TRIGGER
+from pipelit.engine import blobs, expressions, links
+from pipelit.engine.compiler import EXECUTION, LOOP, TRIGGER
 from pipelit.engine.core.graph import Edge, Json, NodeId, On, Plan, PlanNode
 from pipelit.engine.core.state import StepId, takes
-from pipelit.engine.keys import TaskId, item_field, output_field, total_field
+from pipelit.engine.keys import TaskId, edit_field, item_field, output_field, total_field
 from pipelit.engine.store import Claim, Meta
 from pipelit.errors import ExpressionError, ItemLost, OutputTooLarge
+from pipelit.extensions import settings
 from pipelit.nodes import registry
-from pipelit.nodes.base import Input
+from pipelit.nodes.base import Input, StepNode
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ClaimedStep:
         scope: dict[str, Json] = {name: ports for name, ports in seen.items() if ports is not None}
         if self.task.step.scope:
             scope[LOOP] = self._loop()
+        if EXECUTION in self.node.reads:
+            scope[EXECUTION] = {"id": self.task.execution_id, "resume_urls": self._resume_urls()}
         return scope
 
     @cached_property
@@ -64,13 +67,14 @@ class ClaimedStep:
         return registry.get(self.plan.nodes[edge.source].type).value(ports)
 
     def resolve(self) -> dict[str, Json]:
-        """The node's config with its templates rendered."""
-        config = dict(self.node.config)
+        """The node's config with its templates rendered; what a person put in place of a setting is taken as it is."""
+        edits = self._ports(edit_field(self.task.step)) or {}
+        config = {name: value for name, value in self.node.config.items() if name not in edits}
         try:
             resolved = expressions.resolve(config, self.scope, field="")
         except ExpressionError as error:
             raise ExpressionError(f"{self.node.id}: {error.detail}") from error
-        return resolved if isinstance(resolved, dict) else {}
+        return {**resolved, **edits} if isinstance(resolved, dict) else edits
 
     def _loop(self) -> dict[str, Json]:
         """The innermost iteration as expressions see it: item, index, total, and the one around it as `parent`."""
@@ -88,6 +92,22 @@ class ClaimedStep:
             }
         return around or {}
 
+    def _resume_urls(self) -> dict[str, Json]:
+        """The addresses that resume the nodes which wait for the outside, in this step's iteration or outside of it."""
+        around = [loop for loop, _ in self.task.step.scope]
+        found: dict[str, Json] = {}
+        for node in self.plan.nodes.values():
+            node_type = registry.get(node.type)
+            loops = _loops_around(self.plan, node.id)
+            if (
+                isinstance(node_type, StepNode)
+                and node_type.resume_methods(node.config)
+                and loops == around[: len(loops)]
+            ):
+                waits = StepId(node.id, self.task.step.scope[: len(loops)])
+                found[node.id] = links.url(settings(), self.task.execution_id, waits)
+        return found
+
     def _ports(self, field: str) -> dict[str, Json] | None:
         text = self.claim.values.get(field)
         try:
@@ -99,7 +119,10 @@ class ClaimedStep:
 
 def fields_read(plan: Plan, step: StepId) -> list[str]:
     """The data fields that running a step needs: what its config reads, what its edges bring, its loops' items."""
-    return list(dict.fromkeys([*_read_by_name(plan, step).values(), *_brought(plan, step), *_loop_fields(step)]))
+    edited = [edit_field(step)] if plan.nodes[step.node].interrupt_before else []
+    return list(
+        dict.fromkeys([*_read_by_name(plan, step).values(), *_brought(plan, step), *_loop_fields(step), *edited])
+    )
 
 
 def _read_by_name(plan: Plan, step: StepId) -> dict[str, str]:
@@ -114,10 +137,17 @@ def _read_by_name(plan: Plan, step: StepId) -> dict[str, str]:
 
 def _seen_from(plan: Plan, node: NodeId, step: StepId) -> StepId:
     """Where a node outside or beside `step` settled: in as many of the step's iterations as it stands in itself."""
-    depth, around = 0, plan.nodes[node].loop
+    return StepId(node, step.scope[: len(_loops_around(plan, node))])
+
+
+def _loops_around(plan: Plan, node: NodeId) -> list[NodeId]:
+    """The loops that a node stands in, outermost first."""
+    found: list[NodeId] = []
+    around = plan.nodes[node].loop
     while around is not None:
-        depth, around = depth + 1, plan.nodes[around].loop
-    return StepId(node, step.scope[:depth])
+        found.insert(0, around)
+        around = plan.nodes[around].loop
+    return found
 
 
 def _edges_in(plan: Plan, step: StepId) -> list[Edge]:

@@ -1,25 +1,38 @@
 """Journal entries as rows: a handful of statements for a whole batch, each of which may safely be repeated."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, delete, or_, select
+from sqlalchemy import Boolean, Table, bindparam, delete, or_, select
 from sqlalchemy.orm import Session
 
 from pipelit.engine import blobs, orphans
 from pipelit.engine.core.graph import Json
+from pipelit.engine.core.state import ExecutionStatus
 from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.rows import insert_once
-from pipelit.models.execution import LIVE, ExecutionEvents, ExecutionLog, PendingTask, WorkflowExecution
+from pipelit.models.execution import (
+    LIVE,
+    ExecutionEvents,
+    ExecutionLog,
+    PendingTask,
+    PendingTaskApprover,
+    WorkflowExecution,
+)
 
 TEXT_LIMIT = 4_000
+PROMPT_LIMIT = 20_000
 
 # Statements on the tables themselves: the unit of work would only cost time here.
-EXECUTIONS, LOGS, EVENTS, TASKS = (
-    cast(Table, model.__table__) for model in (WorkflowExecution, ExecutionLog, ExecutionEvents, PendingTask)
+EXECUTIONS, LOGS, EVENTS, TASKS, APPROVERS = (
+    cast(Table, model.__table__)
+    for model in (WorkflowExecution, ExecutionLog, ExecutionEvents, PendingTask, PendingTaskApprover)
 )
+
+HAVE_FAILED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT)
+"""Somebody may be waiting to hear of such an end."""
 
 # Not IN: its parameters are made for each execution of a statement, which many rows at once do not have.
 IS_LIVE = or_(*(EXECUTIONS.c.status == status for status in LIVE))
@@ -37,8 +50,10 @@ END = (
                 "final_output",
                 "error_message",
                 "error_code",
+                "error_node_id",
             )
         }
+        | {"needs_follow_up": or_(EXECUTIONS.c.needs_follow_up, bindparam("has_failed", type_=Boolean()))}
     )
 )
 START = (
@@ -63,6 +78,8 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
     for entry in batch:
         if entry.kind in (Kind.HELD, Kind.RELEASED):
             _ask_or_answer(session, entry)
+        elif entry.kind is Kind.EDITED:
+            _edit(session, entry)
     if ended:
         session.connection().execute(END, [_end_row(entry) for entry in ended])
         events = [{"execution_id": execution_id, "events": kept_events[execution_id]} for execution_id in over]
@@ -74,6 +91,12 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
 def existing(session: Session, ids: set[str]) -> set[str]:
     """Those of these executions that have a row."""
     return set(session.scalars(select(WorkflowExecution.execution_id).where(WorkflowExecution.execution_id.in_(ids))))
+
+
+def to_follow_up(session: Session, ids: Collection[str]) -> list[str]:
+    """Those of these ended executions about which something is still to be done."""
+    chosen = (WorkflowExecution.execution_id.in_(ids), WorkflowExecution.needs_follow_up)
+    return list(session.scalars(select(WorkflowExecution.execution_id).where(*chosen)))
 
 
 def _log_row(entry: Entry) -> dict[str, Any]:
@@ -107,6 +130,8 @@ def _end_row(entry: Entry) -> dict[str, Any]:
         "new_final_output": blobs.read_or_refer(entry.output, entry.execution_id) if entry.output else None,
         "new_error_message": _text(facts.get("error")),
         "new_error_code": facts.get("error_code"),
+        "new_error_node_id": facts.get("node_id"),
+        "has_failed": facts["status"] in HAVE_FAILED,
     }
 
 
@@ -115,6 +140,10 @@ def _ask_or_answer(session: Session, entry: Entry) -> None:
     mine = PendingTask.execution_id == entry.execution_id
     if entry.kind is Kind.HELD:
         insert_once(session.connection(), TASKS, [_task_row(entry)])
+        named = {"task_id": entry.facts["task_id"]}
+        approvers = cast(list[str], entry.facts.get("approvers") or [])
+        rows = [{**named, "username": name} for name in dict.fromkeys(approvers)]
+        insert_once(session.connection(), APPROVERS, rows)
         _move(session, entry, "running", "interrupted")
         return
     session.execute(delete(PendingTask).where(mine, PendingTask.step == entry.facts["step"]))
@@ -130,6 +159,8 @@ def _task_row(entry: Entry) -> dict[str, Any]:
         "step": facts["step"],
         "node_id": facts["node_id"],
         "kind": facts["kind"],
+        "prompt": _text(facts.get("prompt"), PROMPT_LIMIT),
+        "form": facts.get("form"),
         "created_at": _time(facts["at"]),
         "expires_at": _time(facts["expires_at"]) if facts.get("expires_at") else None,
     }
@@ -146,8 +177,14 @@ def _time(milliseconds: Json) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
-def _text(value: Json) -> str | None:
-    """An error's message as the databases take it: no NUL characters, no lone surrogates, not endless."""
+def _edit(session: Session, entry: Entry) -> None:
+    """Put the outputs that a person gave in the place of the step's own."""
+    at = [LOGS.c[name] == entry.facts[name] for name in ("node_id", "scope", "attempt")]
+    session.execute(LOGS.update().where(LOGS.c.execution_id == entry.execution_id, *at).values(output=entry.output))
+
+
+def _text(value: Json, limit: int = TEXT_LIMIT) -> str | None:
+    """A message as the databases take it: no NUL characters, no lone surrogates, not endless."""
     if value is None:
         return None
-    return str(value).replace("\0", "").encode("utf-8", "replace").decode()[:TEXT_LIMIT]
+    return str(value).replace("\0", "").encode("utf-8", "replace").decode()[:limit]

@@ -11,12 +11,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import select
 
 from pipelit import clock
+from pipelit.engine import waiting
 from pipelit.engine.coordinator import Coordinator, Start
-from pipelit.engine.core.events import StepResumed, TimedOut
+from pipelit.engine.core.events import TimedOut
 from pipelit.engine.core.state import StepId, StepStatus
 from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, postponed_field, report_field
 from pipelit.engine.narrator import Report
-from pipelit.engine.transition import UNCLAIMED_MS
+from pipelit.engine.transition import ASK_AGAIN_MS, UNCLAIMED_MS
 from pipelit.engine.worker import Worker
 from pipelit.errors import PipelitError
 from pipelit.extensions import db, settings
@@ -55,9 +56,9 @@ class Recovery:
         return len(found)
 
     def wake(self, task: TaskId) -> bool:
-        """Resume a step that waited for a time. False if it does not wait any more."""
-        report = self.kept_report(task.execution_id, task.step)
-        return self.coordinator.tell(task.execution_id, StepResumed(task.step, task.attempt), report)
+        """Let a step go on whose time has come. False if it does not wait any more."""
+        event, report = waiting.at_deadline(task, self.kept_report(task.execution_id, task.step))
+        return self.coordinator.tell(task.execution_id, event, report)
 
     def kept_report(self, execution_id: str, step: StepId) -> Report:
         """What a waiting step had to report when it was put aside."""
@@ -89,13 +90,22 @@ class Recovery:
         task = TaskId.parse(member)
         known = self._current(task)
         if known is StepStatus.WAITING:
-            self.wake(task)
+            self._look_at_waiting(task, at_ms)
         elif known is not StepStatus.READY:
             self.redis.zrem(DEADLINES, member)
         elif self._is_claimed(task):
             self._expire(task, at_ms)
         else:
             self._send_again(task, at_ms)
+
+    def _look_at_waiting(self, task: TaskId, at_ms: int) -> None:
+        """Let the step go on, or have somebody ask what became of the execution that it waits for."""
+        if waiting.kind_of(self.kept_report(task.execution_id, task.step).until) is not waiting.Kind.CHILD:
+            self.wake(task)
+            return
+        message = self.coordinator.tools.dispatcher.attend(task)
+        self.redis.lpush(message.key, message.payload)
+        self.redis.zadd(DEADLINES, {str(task): at_ms + ASK_AGAIN_MS}, xx=True)
 
     def _expire(self, task: TaskId, at_ms: int) -> None:
         """Give up on a claim that was not renewed, unless the server was not there to hear of it."""

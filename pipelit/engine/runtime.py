@@ -1,5 +1,6 @@
 """The engine of one process, put together from its parts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,11 +69,17 @@ class Engine:
 
     @cached_property
     def journal(self) -> Journal:
-        return Journal(self.redis, self.store)
+        return Journal(self.redis, self.store, self.follow_up)
 
     def drain_journal(self) -> int:
         """Write what the journal holds to SQL."""
         return self.journal.drain()
+
+    def follow_up(self, execution_ids: Collection[str]) -> None:
+        """Have somebody do what is still to be done about executions that ended."""
+        for execution_id in execution_ids:
+            message = self.dispatcher.follow_up(execution_id)
+            self.redis.lpush(message.key, message.payload)
 
 
 def engine() -> Engine:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from pipelit.engine import values
+from pipelit.engine import values, waiting
 from pipelit.engine.compiler import ERROR_PORT
 from pipelit.engine.core import codec
 from pipelit.engine.core.commands import (
@@ -34,7 +34,15 @@ from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import HELD, ExecutionStatus, State, StepId, StepStatus, takes
 from pipelit.engine.dispatch import Dispatcher
 from pipelit.engine.iterations import Iterations
-from pipelit.engine.keys import TaskId, claim_field, output_field, postponed_field, report_field, writer_flag
+from pipelit.engine.keys import (
+    TaskId,
+    claim_field,
+    edit_field,
+    output_field,
+    postponed_field,
+    report_field,
+    writer_flag,
+)
 from pipelit.engine.narrator import Narrator, Report, node_status
 from pipelit.engine.slices import Committed, Here, following
 from pipelit.engine.store import Meta, Snapshot, Store, Transaction
@@ -47,11 +55,17 @@ UNCLAIMED_MS = 30_000
 WITHIN_MS = 30_000
 """What is due within this time gets a countdown message; what is due later is found by the sweep of deadlines alone."""
 
+ASK_AGAIN_MS = 60_000
+"""How often somebody asks what became of the execution that a step waits for. Usually its end has told by itself."""
+
 LONGEST_DELAY = 86_400.0
 """Seconds; the other side may ask for more patience than that, and does not get it."""
 
 ASKING = HELD | {StepStatus.WAITING}
 """In these a person or the outside may have been asked to let the step go on."""
+
+STEP_FIELDS = (output_field, report_field, postponed_field, edit_field)
+"""What the working state keeps of a step besides its status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +117,10 @@ class Transition:
         self.before, self.after = before, after
         self.in_place = following(self.plan, commands) if self.here else None
         self._tell_event(event, report)
+        # Before the commands: a step that was answered may be held at once, and that is another question.
+        self._release()
         for command in commands:
             self._carry_out(command)
-        self._release()
         self.iterations.follow(before, after)
         self._write_steps()
         self._call_journal_writer()
@@ -131,6 +146,9 @@ class Transition:
             following = self.after.steps.get(step)
             if known.status in ASKING and (following is None or following.status is not known.status):
                 self.tell.released(step)
+            if known.status is StepStatus.WAITING and following is None:
+                # It may have waited for another execution, which nobody is interested in any more.
+                self._attend(TaskId(self.write.execution_id, step, known.attempt))
 
     def _write_steps(self) -> None:
         keys = self.write.keys
@@ -140,8 +158,7 @@ class Transition:
         gone = [StepId.parse(text) for text in dropped]
         # What settles within the iteration that it completes is dropped without ever having been in the state.
         gone += [step for step in self.outputs if step not in self.after.steps and step not in gone]
-        names = (output_field, report_field, postponed_field)
-        self.write.delete_fields(keys.data, [name(step) for step in gone for name in names])
+        self.write.delete_fields(keys.data, [name(step) for step in gone for name in STEP_FIELDS])
         self.write.delete_fields(keys.meta, [claim_field(step) for step in gone])
         ended = (step for step in gone if step in self.before.steps and not self.before.steps[step].is_settled)
         self.write.unwatch(*(self._task_id(step, self.before.steps[step].attempt) for step in ended))
@@ -169,7 +186,9 @@ class Transition:
                 self._end_attempt(step, attempt)
                 self._failed(step, attempt, _lost(reason), report)
             case StepReleased(step, is_after) if is_after:
-                self.tell.step(step, "success")
+                self._released_after(step, report)
+            case StepReleased(step) if report.outputs is not None:
+                self.write.call("HSET", self.write.keys.data, edit_field(step), report.outputs)
             case _:
                 pass
 
@@ -187,16 +206,32 @@ class Transition:
     def _suspended(self, step: StepId, attempt: int, report: Report) -> None:
         self.write.call("HSET", self.write.keys.data, report_field(step), report.kept())
         self.tell.step(step, "waiting")
-        if report.asks:
-            self.tell.held(step, "external", report.wake_ms)
+        task = TaskId(self.write.execution_id, step, attempt)
+        kind = waiting.kind_of(report.until)
+        if kind is waiting.Kind.CHILD:
+            self._attend(task)
+            self.write.watch(str(task), self.at + ASK_AGAIN_MS)
+        elif kind is not None:
+            question = report.until if kind is waiting.Kind.APPROVAL else None
+            self.tell.held(step, kind, report.wake_ms, question)
         if report.wake_ms is None:
             return
-        task = TaskId(self.write.execution_id, step, attempt)
         self.write.watch(str(task), report.wake_ms)
         delay = max(0, report.wake_ms - self.at)
         if delay <= WITHIN_MS:
             message = self.tools.dispatcher.wake(task, delay=delay / 1000)
             self.write.call("LPUSH", message.key, message.payload)
+
+    def _attend(self, task: TaskId) -> None:
+        message = self.tools.dispatcher.attend(task)
+        self.write.call("LPUSH", message.key, message.payload)
+
+    def _released_after(self, step: StepId, report: Report) -> None:
+        """A person let the step's outputs pass, or put others in their place."""
+        if report.outputs is not None:
+            self._put_outputs(step, report.outputs)
+            self.tell.edited(step, self.before.steps[step].attempt, report.outputs)
+        self.tell.step(step, "success", output=report.outputs)
 
     def _failed(self, step: StepId, attempt: int, failure: Failure, report: Report) -> None:
         duration = self.tell.log(step, attempt, "failed", report, failure=failure)

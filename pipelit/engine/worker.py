@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import structlog
 
 from pipelit import clock
-from pipelit.engine import blobs, broadcast, pages, values
+from pipelit.engine import blobs, broadcast, pages, values, waiting
 from pipelit.engine.brake import Brake
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core import codec
@@ -34,7 +34,7 @@ from pipelit.extensions import db
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
 from pipelit.nodes.base import Input, NodeType, StepNode
-from pipelit.nodes.outcome import Completed, External, Iterating, Outcome, Suspended, Timer
+from pipelit.nodes.outcome import Completed, Iterating, Outcome, Suspended
 
 log = structlog.get_logger(__name__)
 
@@ -179,10 +179,8 @@ class Worker:
                 first_page = self._kept_items(task, items)
                 return StepIterating(task.step, task.attempt, len(items)), replace(report, items=first_page)
             case Suspended(until, outputs):
-                wake = until.at if isinstance(until, Timer) else until.deadline
-                wake_ms = None if wake is None else round(wake.timestamp() * 1000)
-                asks, outputs_text = isinstance(until, External), self._kept(step, outputs)
-                report = replace(report, outputs=outputs_text, wake_ms=wake_ms, asks=asks)
+                report = replace(report, wake_ms=waiting.wake_ms(until), until=waiting.described(until))
+                report = replace(report, outputs=self._kept(step, outputs))
                 return StepSuspended(task.step, task.attempt), report
             case _:
                 assert_never(outcome)

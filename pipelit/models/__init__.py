@@ -7,7 +7,15 @@ from pipelit.models.credential import (
     TelegramCredential,
     ToolCredential,
 )
-from pipelit.models.execution import Blob, CompiledPlan, ExecutionEvents, ExecutionLog, PendingTask, WorkflowExecution
+from pipelit.models.execution import (
+    Blob,
+    CompiledPlan,
+    ExecutionEvents,
+    ExecutionLog,
+    PendingTask,
+    PendingTaskApprover,
+    WorkflowExecution,
+)
 from pipelit.models.idempotency import IdempotencyRecord
 from pipelit.models.node import ComponentConfig, WorkflowEdge, WorkflowNode
 from pipelit.models.types import Base
@@ -27,6 +35,7 @@ __all__ = [
     "IdempotencyRecord",
     "LLMProviderCredential",
     "PendingTask",
+    "PendingTaskApprover",
     "TelegramCredential",
     "ToolCredential",
     "UserProfile",

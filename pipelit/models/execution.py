@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, Numeric, Select, String, Text, UniqueConstraint, select
+from sqlalchemy import ForeignKey, Index, LargeBinary, Numeric, Select, String, Text, UniqueConstraint, select, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from pipelit import clock
@@ -25,12 +25,23 @@ class CompiledPlan(Base):
 
 
 class WorkflowExecution(Base):
-    """`trigger_output` is what the trigger gave by port, so that a rebuild needs nothing but this row and its logs."""
+    """`trigger_output` is what the trigger gave by port, so that a rebuild needs nothing but this row and its logs.
+
+    `parent_step` is the step of the parent that waits for this execution, if one does; `depth` counts the workflows
+    that called one another to get here. `needs_follow_up` stays true until all that follows from the end is done: the
+    parent told, awaited children stopped, error workflows started.
+    """
 
     __tablename__ = "workflow_executions"
     __table_args__ = (
         Index("ix_workflow_executions_workflow_id_created_at", "workflow_id", "created_at"),
         Index("ix_workflow_executions_status_created_at", "status", "created_at"),
+        Index(
+            "ix_workflow_executions_needs_follow_up",
+            "completed_at",
+            postgresql_where=text("needs_follow_up"),
+            sqlite_where=text("needs_follow_up"),
+        ),
     )
 
     execution_id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -42,6 +53,9 @@ class WorkflowExecution(Base):
         ForeignKey("workflow_executions.execution_id", ondelete="SET NULL"), index=True
     )
     parent_node_id: Mapped[str | None] = mapped_column(String(100))
+    parent_step: Mapped[str | None] = mapped_column(String(600))
+    depth: Mapped[int] = mapped_column(default=0)
+    needs_follow_up: Mapped[bool] = mapped_column(default=False)
     user_profile_id: Mapped[int | None] = mapped_column(ForeignKey("user_profiles.id", ondelete="SET NULL"))
     thread_id: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(15), default="pending")
@@ -51,6 +65,7 @@ class WorkflowExecution(Base):
     final_output: Mapped[Any] = mapped_column(JsonValue, nullable=True)
     error_message: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(String(50))
+    error_node_id: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -128,8 +143,20 @@ class PendingTask(Base):
     node_id: Mapped[str] = mapped_column(String(100))
     kind: Mapped[str] = mapped_column(String(20))
     prompt: Mapped[str | None] = mapped_column(Text)
+    form: Mapped[list[Any] | None] = mapped_column(JsonValue)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    execution: Mapped[WorkflowExecution] = relationship(lazy="joined", innerjoin=True)
+
+
+class PendingTaskApprover(Base):
+    """A user who may answer a question although the workflow is not theirs to run."""
+
+    __tablename__ = "pending_task_approvers"
+
+    task_id: Mapped[str] = mapped_column(ForeignKey("pending_tasks.task_id", ondelete="CASCADE"), primary_key=True)
+    username: Mapped[str] = mapped_column(String(150), primary_key=True, index=True)
 
 
 class Blob(Base):

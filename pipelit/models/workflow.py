@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import ForeignKey, Select, String, Text, UniqueConstraint, or_, select
+from sqlalchemy import ColumnElement, ForeignKey, Select, String, Text, UniqueConstraint, or_, select, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from pipelit import clock
@@ -73,6 +73,15 @@ class Workflow(Base):
             return select(cls)
         shared = select(WorkflowCollaborator.workflow_id).where(WorkflowCollaborator.user_profile_id == user.id)
         return select(cls).where(or_(cls.owner_id == user.id, cls.is_public, cls.id.in_(shared)))
+
+    @classmethod
+    def may_be_run_by(cls, user: UserProfile) -> ColumnElement[bool]:
+        """Whether a user may change and run a workflow: its owner, its editors, admins."""
+        if user.is_admin:
+            return true()
+        mine = WorkflowCollaborator.user_profile_id == user.id
+        edited = select(WorkflowCollaborator.workflow_id).where(mine, WorkflowCollaborator.role == "editor")
+        return or_(cls.owner_id == user.id, cls.id.in_(edited))
 
 
 class WorkflowCollaborator(Base):

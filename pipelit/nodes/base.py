@@ -270,6 +270,10 @@ class StepNode(NodeType[C]):
         """Whether all incoming edges must be decided before the step runs, or the first taken one will do."""
         return True
 
+    def resume_methods(self, values: Mapping[str, Json]) -> Sequence[str]:
+        """The HTTP methods by which a stranger may resume a waiting step at its own address; () for none."""
+        return ()
+
     def is_safe_to_repeat(self, values: Mapping[str, Json]) -> bool:
         """Whether the step may run again when its worker died in the middle of it."""
         return True

@@ -1,4 +1,4 @@
-"""Executions: started, watched, stopped, resumed, and put away."""
+"""Executions: started, watched, stopped, and put away."""
 
 import time
 import uuid
@@ -17,18 +17,17 @@ from sqlalchemy.orm.attributes import set_committed_value
 from pipelit import clock
 from pipelit.engine import values
 from pipelit.engine.coordinator import Start
-from pipelit.engine.core.events import Cancelled, Event, StepReleased, StepResumed
+from pipelit.engine.core.events import Cancelled
 from pipelit.engine.core.graph import Json
-from pipelit.engine.core.state import State, StepId, StepStatus
-from pipelit.engine.narrator import Report
 from pipelit.engine.runtime import engine
-from pipelit.errors import Invalid, NotFound, WrongState
+from pipelit.errors import NotFound, WrongState
 from pipelit.extensions import db, settings, transaction
 from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution, WorkflowNode
 from pipelit.models.execution import LIVE
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
-from pipelit.services import node_config, plans, rights
+from pipelit.services import ancestry, node_config, plans, rights
+from pipelit.services.ancestry import Origin
 from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
 
@@ -84,13 +83,15 @@ def begin(
     execution_id: str | None = None,
     reply_to: str | None = None,
     config: Any = None,
+    origin: Origin | None = None,
 ) -> WorkflowExecution:
     """Accept an event for a trigger: the row is committed first, then the engine is told.
 
     If the broker is away the execution stays `pending`, and maintenance starts it when the broker is back. Raises
     `InvalidGraph` with every problem of what the trigger reaches. `execution_id` may be chosen beforehand, by whoever
     wants to listen to the execution from its beginning, and `reply_to` is where the engine tells them its end, once;
-    `config` is the trigger's, secrets included, if they have it. The row returned is a copy, in no session.
+    `config` is the trigger's, secrets included, if they have it; `origin` is the execution that started this one, if
+    one did. The row returned is a copy, in no session.
     """
     compiled = plans.current(workflow, trigger_node_id)
     node_type = registry.get(compiled.plan.nodes[compiled.plan.trigger].type)
@@ -121,9 +122,12 @@ def begin(
         "trigger": event.kind,
         "trigger_payload": dict(event.payload),
         "trigger_output": outputs,
+        **_descent(origin),
     }
     with transaction() as session:
         _refuse_deleted(session, begun)
+        if origin is not None:
+            ancestry.attach(session, origin)
         session.connection().execute(_INSERT, columns)
     try:
         engine().coordinator.start(begun)
@@ -132,6 +136,21 @@ def begin(
     row = WorkflowExecution(**columns)
     set_committed_value(row, "workflow", workflow)
     return row
+
+
+def _descent(origin: Origin | None) -> dict[str, Any]:
+    """The columns that say what started an execution."""
+    if origin is None:
+        return {}
+    step = None if origin.step is None else str(origin.step)
+    return {
+        "parent_execution_id": origin.execution_id,
+        "parent_node_id": origin.node_id,
+        "parent_step": step,
+        "depth": origin.depth,
+        # Somebody waits to hear of its end, and may have to hear of it again after any loss.
+        "needs_follow_up": step is not None,
+    }
 
 
 def _refuse_deleted(session: Session, begun: Start) -> None:
@@ -208,45 +227,21 @@ def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
     """Stop an execution. Raises `WrongState` if it is over already."""
     if not get(execution_id, by=by, needed=Access.EDITOR).is_live:
         _refuse_ended(execution_id)
-    if engine().coordinator.tell(execution_id, Cancelled()):
-        return _ended(execution_id)
-    if not _cancel_without_state(execution_id):
+    if not stop(execution_id):
         engine().drain_journal()
         _refuse_ended(execution_id)
-    return _fresh(execution_id)
+    return _ended(execution_id)
 
 
-def resume(
-    execution_id: str,
-    *,
-    by: UserProfile,
-    node_id: str | None = None,
-    decision: str = "approve",
-    data: Json = None,
-) -> WorkflowExecution:
-    """Answer what an execution waits for: `approve` lets the step go on, `reject` cancels the execution.
-
-    `node_id` may be left out when only one step waits. `data` becomes the output of a step that waited for the outside.
-    """
-    get(execution_id, by=by, needed=Access.EDITOR)
-    engine().drain_journal()
-    task = _waiting_task(execution_id, node_id)
-    if decision == "reject":
-        return cancel(execution_id, by=by)
-    step = StepId.parse(task.step)
-
-    def event(state: State) -> Event | None:
-        known = state.steps.get(step)
-        if known is None:
-            return None
-        if known.status is StepStatus.WAITING:
-            return StepResumed(step, known.attempt)
-        return StepReleased(step, is_after=task.kind == "after")
-
-    if not engine().coordinator.tell(execution_id, event, _resumed_with(execution_id, step, data)):
-        raise WrongState(f"The step {step} of this execution does not wait any more.")
-    engine().drain_journal()
-    return _fresh(execution_id)
+def stop(execution_id: str) -> bool:
+    """Cancel an execution, whoever asks. False if it has ended; its final row may follow a moment later."""
+    while not engine().coordinator.tell(execution_id, Cancelled()):
+        if _cancel_without_state(execution_id):
+            return True
+        if engine().store.load(execution_id) is None:
+            return False
+        # It began in between, so now the engine knows of it.
+    return True
 
 
 def remove(execution_ids: Collection[str], *, by: UserProfile) -> None:
@@ -256,10 +251,12 @@ def remove(execution_ids: Collection[str], *, by: UserProfile) -> None:
     with transaction() as session:
         chosen = WorkflowExecution.execution_id.in_(execution_ids)
         live = session.scalars(
-            select(WorkflowExecution.execution_id).where(chosen, WorkflowExecution.status.in_(LIVE)).limit(1)
+            select(WorkflowExecution.execution_id)
+            .where(chosen, or_(WorkflowExecution.status.in_(LIVE), WorkflowExecution.needs_follow_up))
+            .limit(1)
         ).first()
         if live is not None:
-            raise WrongState(f"The execution {live} is still running; cancel it first.")
+            raise WrongState(f"The execution {live} is still running, or ended this very moment; cancel it, or wait.")
         session.execute(delete(WorkflowExecution).where(chosen))
 
 
@@ -276,6 +273,7 @@ def _cancel_without_state(execution_id: str) -> bool:
             return False
         session.execute(delete(PendingTask).where(PendingTask.execution_id == execution_id))
         row.status, row.completed_at = "cancelled", clock.now()
+    engine().follow_up([execution_id])
     return True
 
 
@@ -284,45 +282,21 @@ def _ended(execution_id: str) -> WorkflowExecution:
     until = time.monotonic() + FINAL_ROW_SECONDS
     while True:
         engine().drain_journal()
-        row = _fresh(execution_id)
+        row = fresh(execution_id)
         if not row.is_live or time.monotonic() > until:
             return row
         time.sleep(0.02)
 
 
 def _refuse_ended(execution_id: str) -> None:
-    row = _fresh(execution_id)
+    row = fresh(execution_id)
     raise WrongState(f"The execution {execution_id} is {row.status} already.")
 
 
-def _fresh(execution_id: str) -> WorkflowExecution:
+def fresh(execution_id: str) -> WorkflowExecution:
+    """An execution as SQL has it this moment."""
     db.session.rollback()
     row = db.session.get(WorkflowExecution, execution_id, populate_existing=True)
     if row is None:
         raise NotFound(f"There is no execution '{execution_id}'.")
     return row
-
-
-def _waiting_task(execution_id: str, node_id: str | None) -> PendingTask:
-    mine = select(PendingTask).where(PendingTask.execution_id == execution_id)
-    db.session.rollback()
-    waiting = db.session.scalars(mine if node_id is None else mine.where(PendingTask.node_id == node_id)).all()
-    if not waiting:
-        where = f"The node {node_id} of this execution" if node_id else "This execution"
-        raise WrongState(f"{where} does not wait for an answer.")
-    if len(waiting) > 1 and len({task.node_id for task in waiting}) > 1:
-        names = ", ".join(sorted({task.node_id for task in waiting}))
-        raise Invalid("Several steps wait: say which one.", {"node_id": [f"Choose one of: {names}."]})
-    return waiting[0]
-
-
-def _resumed_with(execution_id: str, step: StepId, data: Json) -> Report:
-    report = engine().recovery.kept_report(execution_id, step)
-    if data is None:
-        return report
-    return Report(
-        report.input,
-        values.encode_outputs({"output": data}),
-        queued_ms=report.queued_ms,
-        started_ms=report.started_ms,
-    )

@@ -14,7 +14,7 @@ NODE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 """A name that expressions can use."""
 
 RESERVED_NODE_IDS = frozenset(
-    {"trigger", "loop", "self", "and", "or", "not", "in", "is", "if", "elif", "else", "for"}
+    {"trigger", "loop", "execution", "self", "and", "or", "not", "in", "is", "if", "elif", "else", "for"}
     | {"true", "false", "none", "True", "False", "None"}
 )
 """Names that mean something else inside an expression."""

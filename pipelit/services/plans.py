@@ -42,6 +42,15 @@ def choose_trigger(workflow: Workflow, wanted: str | None) -> str:
     return entries[0]
 
 
+def first_trigger(workflow: Workflow, kind: str) -> str | None:
+    """The trigger that answers to events of a kind: the entry point, or else the oldest; None if there is none."""
+    types = [known.type for known in registry.triggers(kind)]
+    mine = select(WorkflowNode.node_id).where(
+        WorkflowNode.workflow_id == workflow.id, WorkflowNode.component_type.in_(types)
+    )
+    return db.session.scalars(mine.order_by(WorkflowNode.is_entry_point.desc(), WorkflowNode.id).limit(1)).first()
+
+
 def _no_trigger(message: str) -> Invalid:
     return Invalid(message, {"trigger_node_id": [message]})
 

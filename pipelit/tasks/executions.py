@@ -1,9 +1,10 @@
-"""Executions that go on after a wait."""
+"""Executions that go on after a wait, that other executions wait for, and that have ended."""
 
-from pipelit.engine.dispatch import WAKE_STEP
+from pipelit.engine.dispatch import ATTEND_CHILD, FOLLOW_UP, WAKE_STEP
 from pipelit.engine.keys import TaskId
 from pipelit.engine.runtime import engine
 from pipelit.extensions import celery
+from pipelit.services import aftermath, children
 from pipelit.tasks.base import in_app
 
 
@@ -12,3 +13,17 @@ from pipelit.tasks.base import in_app
 def wake(task: str) -> None:
     """Resume a step that waited for a time; `task` is the id of the attempt."""
     engine().recovery.wake(TaskId.parse(task))
+
+
+@celery.task(name=ATTEND_CHILD)
+@in_app
+def attend_child(task: str) -> None:
+    """Look after the execution that a step waits for; `task` is the id of the step's attempt."""
+    children.attend(TaskId.parse(task))
+
+
+@celery.task(name=FOLLOW_UP)
+@in_app
+def follow_up(execution_id: str) -> None:
+    """Do what follows from the end of an execution."""
+    aftermath.follow_up(execution_id)

@@ -1,6 +1,7 @@
 """What is looked after once a second, and once an hour."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import structlog
 
@@ -8,8 +9,11 @@ from pipelit import clock
 from pipelit.engine.runtime import engine
 from pipelit.engine.tick import TICK
 from pipelit.extensions import celery
-from pipelit.services import idempotency, tokens
+from pipelit.services import aftermath, idempotency, tokens
 from pipelit.tasks.base import in_app
+
+FOLLOW_UP_GRACE = timedelta(seconds=5)
+"""How long the message that follows from an execution's end may take before somebody else does what it says."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +48,14 @@ def _start_pending() -> None:
     engine().recovery.start_pending()
 
 
+def _follow_up() -> None:
+    aftermath.sweep(clock.now() - FOLLOW_UP_GRACE)
+
+
 def _forget_old() -> None:
     idempotency.forget_old(clock.now())
     tokens.remove_expired(clock.now())
 
 
-JOBS = ((1, _sweep_deadlines), (1, _drain_journal), (5, _start_pending), (3600, _forget_old))
+JOBS = ((1, _sweep_deadlines), (1, _drain_journal), (5, _start_pending), (5, _follow_up), (3600, _forget_old))
 """How often, in ticks of a second, and what."""

@@ -8,7 +8,8 @@ import pytest
 from pipelit.engine.runtime import engine
 from pipelit.extensions import db
 from pipelit.models import PendingTask, WorkflowExecution
-from pipelit.services import execution_events, executions
+from pipelit.services import answers, execution_events, executions
+from pipelit.services.answers import Answer
 from tests.support.hand import Hand
 from tests.support.workflows import admin, build
 
@@ -207,7 +208,7 @@ def test_an_interrupt_waits_for_a_person(hand: Hand, flag: str) -> None:
     hand.run_all()
     assert outcome(row).status == "interrupted"
 
-    executions.resume(row.execution_id, by=ada)
+    answers.answer(row.execution_id, Answer(), by=ada)
     hand.run_all()
 
     assert outcome(row).final_output == "sent and done"

@@ -6,7 +6,8 @@ import pytest
 
 from pipelit.extensions import db
 from pipelit.models import PendingTask, WorkflowExecution
-from pipelit.services import executions
+from pipelit.services import answers, executions
+from pipelit.services.answers import Answer
 from tests.support.hand import Hand
 from tests.support.workflows import admin, build
 
@@ -58,7 +59,7 @@ def test_a_person_is_asked_behind_every_item(hand: Hand) -> None:
     for _ in range(2):
         hand.run_all()
         assert outcome(row).status == "interrupted"
-        executions.resume(row.execution_id, by=ada)
+        answers.answer(row.execution_id, Answer(), by=ada)
     hand.run_all()
 
     assert outcome(row).final_output == {"results": ["a", "b"]}

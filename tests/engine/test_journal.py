@@ -207,7 +207,7 @@ def test_a_writer_whose_lock_has_expired_does_no_harm(hand: Hand) -> None:
         pass
 
     with taking_long(hand, engine().store) as slow:
-        assert Journal(hand.redis, slow).drain() > 0
+        assert Journal(hand.redis, slow, engine().follow_up).drain() > 0
 
     assert outcome(row).status == "completed"
     assert hand.redis.get(journal.LOCK) is None

@@ -13,7 +13,8 @@ from pipelit.engine.runtime import engine
 from pipelit.errors import Invalid, WrongState
 from pipelit.extensions import db
 from pipelit.models import PendingTask, WorkflowExecution
-from pipelit.services import executions
+from pipelit.services import answers, executions
+from pipelit.services.answers import Answer
 from tests.engine.stories import attempts, author, keys_of, outcome, started, template
 from tests.support.hand import Hand
 
@@ -55,8 +56,8 @@ def test_a_wait_whose_message_was_lost_ends_all_the_same_and_once(hand: Hand) ->
     assert attempts(row, "end") == [(1, "success", None)]
 
 
-def test_a_wait_until_a_time_years_away_is_only_a_deadline(hand: Hand) -> None:
-    until = clock.now() + timedelta(days=3000)
+def test_a_wait_until_a_time_months_away_is_only_a_deadline(hand: Hand) -> None:
+    until = clock.now() + timedelta(days=300)
     row = started(
         {"pause": ("wait", {"until": until.isoformat()}), "end": template("end")}, "start -> pause; pause -> end"
     )
@@ -78,7 +79,7 @@ def test_the_outside_resumes_with_what_it_has_to_say(hand: Hand) -> None:
     hand.run_all()
     assert (outcome(row).status, asked(row)) == ("interrupted", [("pause", "external")])
 
-    executions.resume(row.execution_id, by=ada, data={"answer": 42})
+    answers.answer(row.execution_id, Answer(data={"answer": 42}), by=ada)
     hand.run_all()
 
     assert (outcome(row).status, asked(row)) == ("running", [])
@@ -105,7 +106,7 @@ def test_the_outside_may_be_late(hand: Hand) -> None:
 
     assert (outcome(row).final_output, asked(row)) == ("nobody came", [])
     with pytest.raises(WrongState):
-        executions.resume(row.execution_id, by=ada, data="too late")
+        answers.answer(row.execution_id, Answer(data="too late"), by=ada)
 
 
 def test_a_step_may_be_held_before_and_after(hand: Hand) -> None:
@@ -120,7 +121,7 @@ def test_a_step_may_be_held_before_and_after(hand: Hand) -> None:
     for _ in range(2):
         hand.run_all()
         seen.append((asked(row), attempts(row, "send")))
-        executions.resume(row.execution_id, by=ada)
+        answers.answer(row.execution_id, Answer(), by=ada)
         assert outcome(row).status == "running"
     hand.run_all()
 
@@ -133,7 +134,7 @@ def test_a_person_who_says_no_ends_the_execution(hand: Hand) -> None:
     row = started({"send": template("sent", interrupt_before=True)}, "start -> send", by=ada)
     hand.run_all()
 
-    ended = executions.resume(row.execution_id, by=ada, decision="reject")
+    ended = answers.answer(row.execution_id, Answer(decision="reject"), by=ada)
     hand.run_all()
 
     assert ended.status == "cancelled"
@@ -146,13 +147,13 @@ def test_an_answer_is_given_once(hand: Hand) -> None:
         {"send": template("sent", interrupt_before=True), "end": template("end")}, "start -> send; send -> end", by=ada
     )
     hand.run_all()
-    executions.resume(row.execution_id, by=ada)
+    answers.answer(row.execution_id, Answer(), by=ada)
 
     with pytest.raises(WrongState):
-        executions.resume(row.execution_id, by=ada)
+        answers.answer(row.execution_id, Answer(), by=ada)
     hand.run_all()
     with pytest.raises(WrongState):
-        executions.resume(row.execution_id, by=ada)
+        answers.answer(row.execution_id, Answer(), by=ada)
 
     assert attempts(row, "send") == [(1, "success", None)]
 
@@ -166,13 +167,13 @@ def test_when_several_steps_wait_one_is_named(hand: Hand) -> None:
     )
 
     with pytest.raises(Invalid, match="which one"):
-        executions.resume(row.execution_id, by=ada)
-    executions.resume(row.execution_id, by=ada, node_id="right")
+        answers.answer(row.execution_id, Answer(), by=ada)
+    answers.answer(row.execution_id, Answer(node_id="right"), by=ada)
     hand.run_all()
 
     assert (outcome(row).status, asked(row)) == ("interrupted", [("left", "before")])
     with pytest.raises(WrongState):
-        executions.resume(row.execution_id, by=ada, node_id="right")
+        answers.answer(row.execution_id, Answer(node_id="right"), by=ada)
 
 
 def test_iterations_that_are_asked_about_at_once_are_answered_one_by_one(hand: Hand) -> None:
@@ -189,7 +190,7 @@ def test_iterations_that_are_asked_about_at_once_are_answered_one_by_one(hand: H
     assert [step for step, _ in asked(row)] == ["a@each:0", "a@each:1", "a@each:2"]
 
     for _ in range(3):
-        executions.resume(row.execution_id, by=ada)
+        answers.answer(row.execution_id, Answer(), by=ada)
         hand.run_all()
 
     assert outcome(row).final_output == {"results": [1, 2, 3]}
@@ -248,4 +249,4 @@ def test_what_is_held_can_be_cancelled(hand: Hand) -> None:
 
     assert (outcome(row).status, asked(row)) == ("cancelled", [])
     with pytest.raises(WrongState):
-        executions.resume(row.execution_id, by=ada)
+        answers.answer(row.execution_id, Answer(), by=ada)

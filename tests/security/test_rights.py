@@ -17,8 +17,10 @@ OPEN = {
     "post /auth/mfa/login-verify/",
     "get /health/",
     "get /health/ready/",
+    "get /resume/{token}/",
+    "post /resume/{token}/",
 }
-"""The routes the contract marks open, beside the webhooks, which check secrets of their own."""
+"""The routes the contract marks open; webhooks check secrets of their own, and addresses that resume are secrets."""
 
 FOR_ADMINS = "/users/"
 FOR_EVERYBODY = "/users/me/"
@@ -40,7 +42,9 @@ class Route:
         return f"{self.method} {self.template}"
 
     def call(self, caller: Caller, **values: object) -> Any:
-        address = self.template.format(**{"slug": "x", "node_id": "x", "execution_id": "x", "path": "x"} | values)
+        address = self.template.format(
+            **{"slug": "x", "node_id": "x", "execution_id": "x", "path": "x", "token": "x"} | values
+        )
         return caller.send(self.method.upper(), address, json=self.body, query_string=self.query)
 
 

@@ -75,6 +75,7 @@ class ExecutionSchema(AnswerSchema):
     status = fields.String(validate=validate.OneOf(STATUSES))
     error_message = fields.String(allow_none=True)
     error_code = fields.String(allow_none=True)
+    error_node_id = fields.String(allow_none=True, metadata={"description": "The node whose failure ended it."})
     created_at = fields.UtcTime()
     started_at = fields.UtcTime(allow_none=True)
     completed_at = fields.UtcTime(allow_none=True)
@@ -83,6 +84,7 @@ class ExecutionSchema(AnswerSchema):
     total_cost_usd = fields.Float()
     llm_calls = fields.Integer()
     parent_execution_id = fields.String(allow_none=True)
+    parent_node_id = fields.String(allow_none=True)
 
 
 class LogSchema(AnswerSchema):
@@ -149,11 +151,15 @@ class ResumeArguments(Schema):
     """An answer to what an execution waits for. The node may be left out if only one waits."""
 
     node_id = fields.String(validate=validate.Length(1, 100))
+    task_id = fields.String(validate=AN_ID, metadata={"description": "The question's id, in place of the node."})
     decision = fields.String(validate=validate.OneOf(["approve", "reject"]), load_default="approve")
     data = fields.Raw(
         allow_none=True,
         validate=is_reasonable,
-        metadata={"description": "The output of a step that waited for somebody outside."},
+        metadata={
+            "description": "What a form asks for; the output of a step that waited for the outside; settings of a step "
+            "that is held before it runs; outputs of one that is held after it ran."
+        },
     )
 
 

@@ -1,0 +1,174 @@
+"""Executions that a step of another one started: begun once, and their end taken to the step that waits for it."""
+
+from collections.abc import Mapping
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from pipelit.engine import waiting
+from pipelit.engine.core.events import Event, Failure, StepFailed, StepResumed
+from pipelit.engine.core.graph import Json
+from pipelit.engine.core.state import State, StepId, StepStatus
+from pipelit.engine.keys import TaskId
+from pipelit.engine.narrator import Report
+from pipelit.engine.runtime import engine
+from pipelit.errors import ChildFailed, ChildRefused, DepthExceeded, Invalid, NotFound, StepError, WrongState
+from pipelit.extensions import db
+from pipelit.models import UserProfile, Workflow, WorkflowExecution
+from pipelit.models.execution import LIVE
+from pipelit.nodes.base import TriggerEvent
+from pipelit.services import ancestry, execution_details, executions, plans, reports
+from pipelit.services.ancestry import Origin
+
+log = structlog.get_logger(__name__)
+
+KIND = "workflow"
+"""Events of this kind start a workflow that another one calls."""
+
+ENDINGS = {"failed": "failed", "timed_out": "took too long", "cancelled": "was cancelled"}
+
+
+def attend(task: TaskId) -> None:
+    """Look after the execution that a step waits for: begin it, or take its end to the step. Harmless when repeated.
+
+    If nobody waits for it any more, it is stopped.
+    """
+    child = _row(ancestry.child_id(task.execution_id, task.step))
+    request = _request(task)
+    if request is None:
+        if child is not None and child.parent_step is not None and child.is_live and _is_over(task):
+            executions.stop(child.execution_id)
+        return
+    try:
+        child = child or _begin(task, request)
+    except StepError as error:
+        failure = Failure(error.code, error.detail[:4000])
+        _tell(task.execution_id, task.step, lambda attempt: StepFailed(task.step, attempt, failure), {})
+        return
+    if child is not None and not request["is_awaited"]:
+        outputs: dict[str, Json] = {"output": None, "execution_id": child.execution_id}
+        _tell(task.execution_id, task.step, lambda attempt: StepResumed(task.step, attempt), outputs)
+    elif child is not None:
+        deliver(child)
+
+
+def deliver(child: WorkflowExecution) -> None:
+    """Take the end of an execution to the step that waits for it, if it has ended and one does."""
+    if child.is_live or child.parent_step is None or child.parent_execution_id is None:
+        return
+    step = StepId.parse(child.parent_step)
+    if child.status != "completed":
+        failure = Failure(ChildFailed.code, _sentence(child))
+        _tell(child.parent_execution_id, step, lambda attempt: StepFailed(step, attempt, failure), {})
+        return
+    try:
+        outputs = {"output": execution_details.final_output(child), "execution_id": child.execution_id}
+        _tell(child.parent_execution_id, step, lambda attempt: StepResumed(step, attempt), outputs)
+    except StepError as error:
+        # What came out is larger than the step that called may leave.
+        refused = Failure(error.code, error.detail)
+        _tell(child.parent_execution_id, step, lambda attempt: StepFailed(step, attempt, refused), {})
+
+
+def stop_awaited(parent: WorkflowExecution) -> bool:
+    """Stop the executions that an ended one still waited for. False if there were any: somebody should look again."""
+    mine = select(WorkflowExecution.execution_id).where(
+        WorkflowExecution.parent_execution_id == parent.execution_id,
+        WorkflowExecution.parent_step.is_not(None),
+        WorkflowExecution.status.in_(LIVE),
+    )
+    found = db.session.scalars(mine).all()
+    for execution_id in found:
+        executions.stop(execution_id)
+    return not found
+
+
+def _request(task: TaskId) -> Mapping[str, Json] | None:
+    """What the step asked for; None if it does not wait, or not for an execution."""
+    loaded = engine().store.load(task.execution_id)
+    known = loaded[0].state.steps.get(task.step) if loaded else None
+    if known is None or known.status is not StepStatus.WAITING:
+        return None
+    until = engine().recovery.kept_report(task.execution_id, task.step).until
+    return until if waiting.kind_of(until) is waiting.Kind.CHILD else None
+
+
+def _is_over(task: TaskId) -> bool:
+    """Whether the step, or its whole execution, is known to have gone on without the child.
+
+    That the working state is lost is no sign of it: the step may be run again, and wait again.
+    """
+    parent = _row(task.execution_id)
+    return parent is not None and (not parent.is_live or engine().store.load(task.execution_id) is not None)
+
+
+def _row(execution_id: str) -> WorkflowExecution | None:
+    db.session.rollback()
+    return db.session.get(WorkflowExecution, execution_id, populate_existing=True)
+
+
+def _begin(task: TaskId, request: Mapping[str, Json]) -> WorkflowExecution | None:
+    """Accept the execution that was asked for. None if the one that asked has ended. Raises `StepError`."""
+    parent = _row(task.execution_id)
+    if parent is None:
+        return None
+    limit = engine().settings.call_depth
+    if parent.depth >= limit:
+        raise DepthExceeded(
+            f"This would be call number {limit + 1} in a row: workflows that call one another have to come to an end. "
+            f"The limit is PIPELIT_CALL_DEPTH ({limit})."
+        )
+    target = _target(parent.workflow, request["workflow"])
+    trigger = plans.first_trigger(target, KIND)
+    if trigger is None:
+        raise ChildRefused(
+            f"The workflow '{target.slug}' cannot be called: give it the trigger 'Called by a workflow'."
+        )
+    step = task.step if request["is_awaited"] else None
+    execution_id = ancestry.child_id(task.execution_id, task.step)
+    try:
+        executions.begin(
+            target,
+            trigger,
+            TriggerEvent(KIND, {"payload": request["payload"], "text": request["text"]}),
+            by=db.session.get(UserProfile, parent.user_profile_id) if parent.user_profile_id else None,
+            execution_id=execution_id,
+            origin=Origin(parent.execution_id, task.step.node, step, parent.depth + 1),
+        )
+    except (Invalid, NotFound) as error:
+        raise ChildRefused(f"The workflow '{target.slug}' cannot run: {error.detail}") from error
+    except IntegrityError:
+        log.info("child_begun_by_another", execution_id=execution_id)
+    except WrongState:
+        return None
+    return _row(execution_id)
+
+
+def _target(caller: Workflow, wanted: Json) -> Workflow:
+    is_wanted = Workflow.id == wanted if isinstance(wanted, int) else Workflow.slug == wanted
+    target = db.session.scalar(Workflow.present().where(is_wanted))
+    if target is None or not ancestry.may_call(caller, target):
+        named = f"with the id {wanted}" if isinstance(wanted, int) else f"'{str(wanted)[:200]}'"
+        raise ChildRefused(f"There is no workflow {named} that the owner of '{caller.slug}' may run.")
+    return target
+
+
+def _tell(execution_id: str, step: StepId, event: "reports.EventOf", outputs: Mapping[str, Json]) -> None:
+    """Let a waiting step go on, whatever the number of its attempt; its outputs may be large."""
+
+    def chosen(state: State) -> Event | None:
+        known = state.steps.get(step)
+        return event(known.attempt) if known is not None and known.status is StepStatus.WAITING else None
+
+    kept: Report = engine().recovery.kept_report(execution_id, step)
+    report = reports.with_outputs(kept, execution_id, outputs) if outputs else kept
+    engine().coordinator.tell(execution_id, chosen, report)
+
+
+def _sentence(child: WorkflowExecution) -> str:
+    """How an execution ended, for the one that waited for it."""
+    where = f" at {child.error_node_id}" if child.error_node_id else ""
+    code = f" ({child.error_code})" if child.error_code else ""
+    why = f"{where}: {child.error_message}{code}" if child.error_message else "."
+    return f"The workflow '{child.workflow.slug}' {ENDINGS[child.status]}{why}"[:4000]
