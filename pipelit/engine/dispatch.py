@@ -32,6 +32,9 @@ DRAIN_JOURNAL = "pipelit.journal.drain"
 MAINTENANCE = "maintenance"
 TRIGGERS = "triggers"
 
+CALL_AGAIN_MS = 100
+"""How soon a process has the journal's writer called again, who lingers for longer than that."""
+
 ARGSREPR_LENGTH = 1024
 EMBED = json.dumps({"callbacks": None, "errbacks": None, "chain": None, "chord": None})
 """What Celery's protocol 2 puts behind the arguments: none of the canvas is used here."""
@@ -110,6 +113,7 @@ class Dispatcher:
         self._producer: Producer | None = None
         self._pid = 0
         self._templates: dict[tuple[str, str], Template] = {}
+        self._writer_called_ms = 0
 
     def message(self, name: str, args: list[Any], *, task_id: str, queue: str, countdown: float = 0.0) -> Message:
         """The message that `send_task` with these arguments would put on the queue; `countdown` in seconds."""
@@ -140,6 +144,16 @@ class Dispatcher:
     def drain(self, *, is_urgent: bool) -> Message:
         """The message that has the journal written to SQL, now or after lingering for more to come."""
         return self.message(DRAIN_JOURNAL, [is_urgent], task_id="journal-drain", queue=MAINTENANCE)
+
+    def calls_writer(self, at_ms: int) -> bool:
+        """Whether a transition at this time should call the journal's writer: not when another one has just done so.
+
+        If that one was too early, or was never applied, the next tick writes what is there.
+        """
+        if at_ms - self._writer_called_ms < CALL_AGAIN_MS:
+            return False
+        self._writer_called_ms = at_ms
+        return True
 
     def _record(self, name: str, args: list[Any], task_id: str, queue: str, countdown: float = 0.0) -> Message:
         with self._lock:

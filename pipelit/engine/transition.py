@@ -165,6 +165,8 @@ class Transition:
 
     def _call_journal_writer(self) -> None:
         is_over = self.after.status.is_final
+        if not is_over and not self.tools.dispatcher.calls_writer(self.at):
+            return
         drain = self.tools.dispatcher.drain(is_urgent=is_over)
         self.write.call("ONCE", writer_flag(is_urgent=is_over), 1_000, "LPUSH", drain.key, drain.payload)
 

@@ -178,7 +178,8 @@ def _kinds(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield template(f"{{{{ trigger.text }}}}{name}")
     yield template("{{ trigger.nothing }}", failure={"on_error": "default", "default": name})
     yield "set_fields", {"fields": {"name": name, "number": "{{ trigger.payload.number }}"}}
-    yield "merge", {"mode": "any"}
+    # Not `any`: what such a merge reads may depend on which branch comes first, here as there.
+    yield "merge", {"mode": "all"}
     yield "merge", {"mode": "append"}
     rule = {"field": "trigger.payload.number", "operator": "gt", "value": 2, "route": "yes"}
     yield "switch", {"rules": [rule]}
