@@ -4,6 +4,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """The URL of the maintenance database of a PostgreSQL that belongs to this test process alone."""
+    with running_postgresql() as url:
+        yield url
+
+
+@contextmanager
+def running_postgresql() -> Iterator[str]:
+    """A PostgreSQL of this process's own, until the block ends; the URL of its maintenance database."""
     with tempfile.TemporaryDirectory(prefix="pl-pg-") as folder:
         # Started as root, PostgreSQL runs as a user of its own, who must be able to reach its files.
         Path(folder).chmod(0o755)

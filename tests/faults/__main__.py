@@ -1,0 +1,37 @@
+"""`make faults`: the whole suite, as large as it is wished."""
+
+import argparse
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults import report, storm
+from tests.faults.injectors import INJECTORS
+
+
+def main() -> int:
+    """Exit code 0 if nothing was found on any of the databases."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--executions", type=int, default=1000)
+    parser.add_argument("--faults", type=int, default=300)
+    parser.add_argument("--workflows", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=None, help="by default another one each time")
+    parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
+    parser.add_argument("--kinds", default=",".join(INJECTORS), help="which faults, separated by commas")
+    told = parser.parse_args()
+    seed = secrets.randbelow(10**6) if told.seed is None else told.seed
+    kinds = tuple(told.kinds.split(","))
+    size = storm.Size(told.executions, told.faults, told.workflows, kinds=kinds)
+    is_clean = True
+    for database in ("sqlite", "postgresql") if told.database == "both" else (told.database,):
+        with tempfile.TemporaryDirectory(prefix="pl-effects-") as folder:
+            print(f"{database}, seed {seed} ...", file=sys.stderr)
+            result = storm.run(seed, database, size, Path(folder), say=lambda line: print(line, file=sys.stderr))
+        print(report.text(result), flush=True)
+        is_clean = is_clean and result.verdict.is_clean
+    return 0 if is_clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""One run of the suite: workflows, a calm run of each, then executions under faults, and the verdict."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from tests.faults import oracle, recovery, workflows
+from tests.faults.counter import Counter, counting
+from tests.faults.injectors import INJECTORS, Hit
+from tests.faults.oracle import Calm, Ticket, Verdict
+from tests.faults.product import Installation, installation
+from tests.faults.recovery import Times
+from tests.faults.schedule import Planned, plan
+from tests.faults.visitors import Approver, fire
+from tests.faults.workflows import CHOICES, Drawing
+
+CALLERS = 6
+PREPARATION = 30.0
+"""Seconds in which a fault has to find what it is to hit; afterwards it is passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything; `patience` is how many seconds the last execution may take after the last fault."""
+
+    executions: int
+    faults: int
+    workflows: int
+    lease_seconds: float = 6.0
+    visibility_timeout: int = 30
+    patience: float = 300.0
+    insistence: float = 180.0
+    kinds: Sequence[str] = tuple(INJECTORS)
+
+
+@dataclass(slots=True)
+class Result:
+    """What happened, and what was found."""
+
+    seed: int
+    database: str
+    executions: int = 0
+    calm_executions: int = 0
+    unanswered: int = 0
+    approvals: int = 0
+    seconds: float = 0.0
+    faults: list[tuple[str, Hit]] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+    times: Mapping[str, Times] = field(default_factory=dict)
+    verdict: Verdict = field(default_factory=Verdict)
+
+
+def run(seed: int, database: str, size: Size, folder: Path, *, say: Callable[[str], None] = lambda _: None) -> Result:
+    """Let the storm pass over a fresh installation."""
+    result = Result(seed, database)
+    lease = {"lease_seconds": size.lease_seconds, "visibility_timeout": size.visibility_timeout}
+    with counting(folder / "effects.db") as counter, installation(database, **lease) as there:
+        storm = Storm(there, counter, Random(seed), size, result, say)
+        storm.draw()
+        storm.rehearse()
+        storm.rage()
+        storm.settle()
+        storm.judge()
+    return result
+
+
+@dataclass
+class Storm:
+    """The run as it goes; `calm` is what each workflow gives for each choice when nothing happens."""
+
+    there: Installation
+    counter: Counter
+    random: Random
+    size: Size
+    result: Result
+    say: Callable[[str], None]
+    drawings: list[Drawing] = field(default_factory=list)
+    calm: dict[tuple[str, str], Calm] = field(default_factory=dict)
+    fired: list[Future[Ticket]] = field(default_factory=list)
+
+    def draw(self) -> None:
+        """Make the workflows."""
+        for number in range(self.size.workflows):
+            drawing = workflows.draw(self.random, f"faults-{number}", self.counter.url)
+            made = self.there.product.call("POST", "/api/v1/workflows/", {"name": drawing.name, "slug": drawing.name})
+            assert made.status == 201, made
+            put = self.there.product.call("PUT", f"/api/v1/workflows/{drawing.name}/graph/", drawing.graph)
+            assert put.status == 200, (drawing, put)
+            self.drawings.append(drawing)
+
+    def rehearse(self) -> None:
+        """Run every workflow with every choice in peace."""
+        with Approver(self.there), self._callers():
+            for drawing in self.drawings:
+                for choice in CHOICES:
+                    self._fire(drawing, f"calm-{drawing.name}-{choice}", choice)
+            tickets = self._tickets()
+            self._wait(lambda: oracle.live(self.there) == 0, "the calm run has ended")
+        effects = self.counter.effects()
+        ran = oracle.runs(self.there)
+        for ticket in tickets:
+            (only,) = ran[ticket.number]
+            assert only.status == "completed", only
+            done = frozenset(effect.name for effect in effects if effect.ticket == ticket.number)
+            self.calm[ticket.workflow, ticket.choice] = Calm(only.output, done)
+        self.result.calm_executions = len(tickets)
+        self.fired.clear()
+        self.say(f"{len(tickets)} calm executions of {len(self.drawings)} workflows")
+
+    def rage(self) -> None:
+        """Fire triggers, and faults between them."""
+        planned = plan(self.random, self.size.faults, self.size.kinds)
+        began = time.monotonic()
+        with Approver(self.there) as approver, self._callers():
+            for number, fault in enumerate(planned):
+                self._fire_some(round(self.size.executions * (number + 1) / len(planned)))
+                self._inject(fault)
+                if number % 10 == 9:
+                    self.say(f"{number + 1} faults, {len(self.fired)} executions, {time.monotonic() - began:.0f} s")
+            tickets = self._tickets()
+            self._wait(lambda: oracle.live(self.there) == 0, "every execution has ended")
+            self.result.approvals = approver.answered
+        self.result.seconds = time.monotonic() - began
+        self.result.executions = len(tickets)
+        self.result.unanswered = sum(not ticket.is_accepted for ticket in tickets)
+
+    def settle(self) -> None:
+        """Wait until nothing is under way any more, as far as that happens at all."""
+        self._wait(lambda: not oracle.left_in_redis(self.there), "nothing is left", must=False)
+
+    def judge(self) -> None:
+        """Look at everything."""
+        tickets = [future.result() for future in self.fired]
+        effects = [effect for effect in self.counter.effects() if not effect.ticket.startswith("calm-")]
+        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects)
+        self.result.times = recovery.measured(self.result.faults, recovery.beginnings(self.there))
+
+    @contextmanager
+    def _callers(self) -> Iterator[None]:
+        with ThreadPoolExecutor(CALLERS) as self._pool:
+            yield
+
+    def _fire_some(self, until: int) -> None:
+        while len(self.fired) < until:
+            self._fire(self.random.choice(self.drawings), f"t{len(self.fired)}", self.random.choice(CHOICES))
+
+    def _fire(self, drawing: Drawing, number: str, choice: str) -> None:
+        patience = self.size.insistence
+        self.fired.append(self._pool.submit(fire, self.there, drawing, number, choice, patience=patience))
+
+    def _tickets(self) -> list[Ticket]:
+        return [future.result() for future in self.fired]
+
+    def _inject(self, fault: Planned) -> None:
+        """Do it as soon as there is something to do it to."""
+        until = time.monotonic() + PREPARATION
+        while time.monotonic() < until:
+            hit = self._tried(fault.kind)
+            if hit is not None:
+                self.result.faults.append((fault.kind, hit))
+                time.sleep(fault.pause)
+                return
+            time.sleep(0.1)
+        self.result.passed_over.append(fault.kind)
+
+    def _tried(self, kind: str) -> Hit | None:
+        try:
+            return INJECTORS[kind](self.there, self.random)
+        except (RedisError, SQLAlchemyError):
+            return None  # the fault before this one is not over yet
+
+    def _wait(self, is_so: Callable[[], bool], what: str, *, must: bool = True) -> None:
+        until = time.monotonic() + self.size.patience
+        while time.monotonic() < until:
+            try:
+                if is_so():
+                    return
+            except (RedisError, SQLAlchemyError):
+                continue
+            finally:
+                time.sleep(0.3)
+        if must:
+            self.say(f"not within {self.size.patience:.0f} s: {what}")

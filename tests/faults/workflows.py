@@ -1,0 +1,175 @@
+"""Random workflows whose outcome is known beforehand: whatever happens on the way, it has to be that of a calm run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+CHOICES = ("a", "b", "c")
+"""What a trigger carries; switches decide by it."""
+
+RETRIES = {"retry": {"attempts": 4, "initial": 0.2, "factor": 1.0, "jitter": 0.0}}
+NEVER_TWICE = {"on_error": "default", "default": "given up", "safe_to_retry": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where the next node is to be attached: an edge that starts here."""
+
+    node: str
+    route: str | None = None
+    label: str = ""
+
+
+@dataclass(slots=True)
+class Drawing:
+    """A workflow as `PUT …/graph/` takes it, and which trigger starts it."""
+
+    name: str
+    trigger: str
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    edges: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def graph(self) -> dict[str, Any]:
+        return {"nodes": self.nodes, "edges": self.edges}
+
+
+def draw(random: Random, name: str, url: str, *, subworkflow: str | None = None) -> Drawing:
+    """A random workflow of some five to twenty nodes, whose effects go to the server at `url`.
+
+    `subworkflow` is the slug of one that it may run as its child.
+    """
+    drawing = Drawing(name, random.choice(("manual", "webhook")))
+    pen = Pen(random, drawing, url, subworkflow)
+    pen.trigger()
+    tail = pen.chain(Tail("start"), random.randint(2, 4), depth=2)
+    pen.node("end", "template", {"template": "{{ " + pen.last + " | tojson }}"}, [tail])
+    return drawing
+
+
+@dataclass(slots=True)
+class Pen:
+    """Draws one node after the other; `loops` is how many loops are around the place it is at."""
+
+    random: Random
+    drawing: Drawing
+    url: str
+    subworkflow: str | None
+    loops: int = 0
+    count: int = 0
+    last: str = "trigger.payload.choice"
+
+    @property
+    def given(self) -> str:
+        """Where the trigger keeps what it was started with."""
+        return "trigger.payload" if self.drawing.trigger == "manual" else "trigger.body"
+
+    def trigger(self) -> None:
+        self.last = f"{self.given}.choice"
+        config = {} if self.drawing.trigger == "manual" else {"path": self.drawing.name}
+        self.node("start", f"trigger_{self.drawing.trigger}", config, [])
+
+    def chain(self, tail: Tail, length: int, *, depth: int) -> Tail:
+        """Some steps in a row; with depth left, some of them are whole constructions."""
+        for _ in range(length):
+            tail = self.random.choice(self._choices(depth))(tail, depth)
+        return tail
+
+    def _choices(self, depth: int) -> list[Callable[[Tail, int], Tail]]:
+        plain = [self.template, self.effect, self.effect, self.slow_effect, self.flaky_effect, self.effect_of_one_try]
+        if not self.loops:
+            plain += [self.wait, self.held]
+            if self.subworkflow is not None:
+                plain += [self.child]
+        return plain if depth == 0 else [*plain, *(3 * [self.branch, self.parallel, self.loop])]
+
+    def template(self, tail: Tail, _depth: int) -> Tail:
+        return self._step("template", {"template": "{{ " + self.last + " | tojson | length }}"}, tail)
+
+    def effect(self, tail: Tail, _depth: int) -> Tail:
+        return self._call(tail, "", {})
+
+    def slow_effect(self, tail: Tail, _depth: int) -> Tail:
+        return self._call(tail, f"?ms={self.random.choice((300, 800, 1500))}", {})
+
+    def flaky_effect(self, tail: Tail, _depth: int) -> Tail:
+        return self._call(tail, "?flaky=1", {"failure": RETRIES})
+
+    def effect_of_one_try(self, tail: Tail, depth: int) -> Tail:
+        """A call that nobody may repeat: it may be given up, and what follows does not look at it."""
+        config = {"failure": NEVER_TWICE, "idempotency_key": False}
+        tail = self._call(tail, f"?ms={self.random.choice((50, 400))}", config, prefix="once")
+        return self._step("template", {"template": "tried"}, tail)
+
+    def wait(self, tail: Tail, _depth: int) -> Tail:
+        return self._step("wait", {"seconds": self.random.choice((0.5, 1, 2))}, tail)
+
+    def held(self, tail: Tail, _depth: int) -> Tail:
+        """A step that a person has to release."""
+        return self._step("template", {"template": "released"}, tail, interrupt_before=True)
+
+    def child(self, tail: Tail, _depth: int) -> Tail:
+        payload = {"ticket": self._ticket() + f"+{self.count + 1}", "choice": "{{ " + self.given + ".choice }}"}
+        return self._step("workflow", {"workflow_slug": self.subworkflow, "payload": payload}, tail)
+
+    def branch(self, tail: Tail, depth: int) -> Tail:
+        """A switch, one or two steps on each of its ways, and a merge of the one that was taken."""
+        wanted = self.random.choice(CHOICES)
+        rule = {"field": f"{self.given}.choice", "operator": "equals", "value": wanted, "route": "yes"}
+        switch = self._step("switch", {"rules": [rule], "default": "no"}, tail)
+        before = self.last
+        tails = []
+        for route in ("yes", "no"):
+            self.last = before
+            tails.append(self.chain(Tail(switch.node, route), self.random.randint(1, 2), depth=depth - 1))
+        return self._step("merge", {}, *tails)
+
+    def parallel(self, tail: Tail, depth: int) -> Tail:
+        """Two or three ways at once, and a merge that waits for all."""
+        fork = self.template(tail, depth)
+        before = self.last
+        tails = []
+        for _ in range(self.random.randint(2, 3)):
+            self.last = before
+            tails.append(self.chain(fork, 1, depth=depth - 1))
+        return self._step("merge", {}, *tails)
+
+    def loop(self, tail: Tail, depth: int) -> Tail:
+        items = [self.random.randint(1, 99) for _ in range(self.random.randint(2, 4))]
+        loop = self._step("loop", {"items": items, "concurrency": self.random.randint(1, 3)}, tail)
+        self.loops += 1
+        self.last = "loop.item"
+        inside = self.chain(Tail(loop.node, label="loop_body"), self.random.randint(1, 2), depth=depth - 1)
+        self._edge(inside, loop.node, label="loop_return")
+        self.loops -= 1
+        self.last = f"{loop.node}.results"
+        return loop
+
+    def _call(self, tail: Tail, wishes: str, config: dict[str, Any], prefix: str = "effect") -> Tail:
+        name = f"{prefix}{self.count + 1}"
+        indices = ["loop." + "parent." * outward + "index" for outward in reversed(range(self.loops))]
+        place = "-".join("{{ " + index + " }}" for index in indices) or "0"
+        url = f"{self.url}/{self._ticket()}/{name}/{place}{wishes}"
+        return self._step("http_request", {"method": "POST", "url": url, **config}, tail, name=name)
+
+    def _ticket(self) -> str:
+        return "{{ " + self.given + ".ticket }}"
+
+    def _step(self, kind: str, config: dict[str, Any], *tails: Tail, name: str = "", **flags: bool) -> Tail:
+        self.count += 1
+        node = name or f"{kind}{self.count}"
+        self.node(node, kind, config, list(tails), **flags)
+        self.last = f"{node}.body" if kind == "http_request" else f"{node}.output"
+        return Tail(node)
+
+    def node(self, node: str, kind: str, config: dict[str, Any], tails: list[Tail], **flags: bool) -> None:
+        self.drawing.nodes.append({"node_id": node, "component_type": kind, "config": config, **flags})
+        for tail in tails:
+            self._edge(tail, node, label=tail.label)
+
+    def _edge(self, tail: Tail, target: str, *, label: str) -> None:
+        edge = {"source_node_id": tail.node, "target_node_id": target, "edge_label": label}
+        if tail.route is not None:
+            edge |= {"edge_type": "conditional", "condition_value": tail.route}
+        self.drawing.edges.append(edge)
