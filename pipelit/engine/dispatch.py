@@ -86,6 +86,15 @@ class Template:
         return Message(self.key, payload)
 
 
+def due_ms(payload: str) -> int | None:
+    """When the step that a message runs could have begun; None for a message of any other kind."""
+    message = json.loads(payload)
+    if message["headers"]["task"] != RUN_STEP:
+        return None
+    args, _, _ = json.loads(base64.b64decode(message["body"]))
+    return int(args[3])
+
+
 class RecordingChannel(transport.Channel):
     """A channel of kombu's Redis transport that keeps what it is given."""
 

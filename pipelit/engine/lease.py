@@ -21,19 +21,44 @@ BEAT_SECONDS = 1.0
 
 
 def owner() -> str:
-    """This process, as claims name it: `host/pid/start`; pids come again, together with the start time they do not."""
+    """This process, as claims name it: `machine/keeper.pid/start`, the keeper being the process that has started it.
+
+    A pid comes again; with the start time beside it, it does not.
+    """
     return _named(os.getpid())
 
 
 @lru_cache(maxsize=1)
 def _named(pid: int) -> str:
-    return f"{socket.gethostname()}/{pid}/{processes.started(pid)}"
+    return f"{machine()}/{os.getppid()}.{pid}/{processes.started(pid)}"
+
+
+@lru_cache(maxsize=1)
+def machine() -> str:
+    """Where pids mean the same as here: this host since it booted, seen from this container.
+
+    The name alone would not do. Machines made from one image share it, and so may a host and its containers, and a
+    process that lives there must not be taken for one that is dead here.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        boot = space = ""
+    return f"{socket.gethostname()}/{boot}/{space}"
 
 
 def is_dead(claimed_by: str) -> bool:
     """Whether the process is known to be gone. False for a process of another machine, whatever became of it."""
-    host, pid, started = claimed_by.rsplit("/", 2)
-    return host == socket.gethostname() and Path("/proc/self").exists() and processes.started(int(pid)) != started
+    where, pids, started = claimed_by.rsplit("/", 2)
+    pid = int(pids.rpartition(".")[2])
+    return where == machine() and processes.PROC.is_dir() and processes.running_since(pid) != started
+
+
+def is_forsaken(claimed_by: str) -> bool:
+    """Whether the process is known to be gone, and its keeper with it, who would hand its message back and say why."""
+    keeper = claimed_by.rsplit("/", 2)[1].rpartition(".")[0]
+    return bool(keeper) and is_dead(claimed_by) and not processes.running_since(int(keeper))
 
 
 class Lease:

@@ -20,6 +20,12 @@ def started(pid: int) -> str:
     return fields[19] if fields else ""
 
 
+def running_since(pid: int) -> str:
+    """The same of a process that runs: one whose end nobody has taken note of yet is still in the list, as a zombie."""
+    fields = stat(pid)
+    return fields[19] if fields and fields[0] not in "ZX" else ""
+
+
 def is_child(pid: int) -> bool:
     """Whether a process is one that this one has started, and lives."""
     fields = stat(pid)

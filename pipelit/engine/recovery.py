@@ -1,5 +1,6 @@
 """Looks after what nothing was heard of: expired leases, lost messages, waits that are over, starts not made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,9 @@ from pipelit.engine import waiting
 from pipelit.engine.coordinator import Coordinator, Start
 from pipelit.engine.core.events import TimedOut
 from pipelit.engine.core.state import StepId, StepStatus
-from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, postponed_field, report_field
+from pipelit.engine.dispatch import due_ms
+from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field, postponed_field, report_field
+from pipelit.engine.lease import is_forsaken
 from pipelit.engine.narrator import Report
 from pipelit.engine.transition import ASK_AGAIN_MS, UNCLAIMED_MS
 from pipelit.engine.worker import Worker
@@ -54,6 +57,20 @@ class Recovery:
                 log.exception("deadline_unreadable", member=member)
                 self.redis.zadd(DEADLINES, {member: at_ms + UNCLAIMED_MS}, xx=True)
         return len(found)
+
+    def take_over(self, at_ms: int) -> int:
+        """Report the steps whose whole worker is known to be gone, without waiting for their leases; how many those were.
+
+        That can be known of this machine only. No claim's deadline is further away than a lease.
+        """
+        until = at_ms + round(self.worker.limits.lease * 1000)
+        found: Any = self.redis.zrangebyscore(DEADLINES, at_ms, until, start=0, num=AT_ONCE)
+        tasks = [TaskId.parse(str(member)) for member in found if ":" in member]
+        lost = [task for task, claim in zip(tasks, self._claims(tasks), strict=True) if _is_abandoned(task, claim)]
+        for task in lost:
+            log.warning("worker_gone", task=str(task))
+            self.worker.lost(task)
+        return len(lost)
 
     def wake(self, task: TaskId) -> bool:
         """Let a step go on whose time has come. False if it does not wait any more."""
@@ -127,6 +144,13 @@ class Recovery:
         known = loaded[0].state.steps.get(task.step) if loaded else None
         return known.status if known is not None and known.attempt == task.attempt else None
 
+    def _claims(self, tasks: Sequence[TaskId]) -> list[str | None]:
+        """Who claimed the steps, as it was written."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for task in tasks:
+            pipeline.hget(ExecutionKeys.of(task.execution_id).meta, claim_field(task.step))
+        return list(pipeline.execute())
+
     def _is_claimed(self, task: TaskId) -> bool:
         claim = self.coordinator.store.owner(task.execution_id, task.step)
         return claim is not None and claim.startswith(f"{task.attempt} ")
@@ -134,7 +158,7 @@ class Recovery:
     def _send_again(self, task: TaskId, at_ms: int) -> None:
         """Send the message of a step that nobody claimed: one whose delay is over, or whose message seems to be lost.
 
-        While its queue is not empty, the message may simply still stand there.
+        While its queue holds a message that has waited for as long, its own may simply still stand there.
         """
         loaded = self.coordinator.store.load(task.execution_id)
         if loaded is None:
@@ -146,10 +170,22 @@ class Recovery:
         self.redis.zadd(DEADLINES, {str(task): at_ms + UNCLAIMED_MS}, xx=True)
         data = ExecutionKeys.of(task.execution_id).data
         was_postponed = bool(self.redis.hdel(data, postponed_field(task.step)))
-        if was_postponed or self.redis.llen(lane) == 0:
+        if was_postponed or self._is_drained(lane, at_ms - UNCLAIMED_MS):
             log.info("sent_late" if was_postponed else "sent_again", task=str(task))
             message = self.coordinator.tools.dispatcher.step(task, meta=meta, due_ms=at_ms, lane=lane)
             self.redis.lpush(message.key, message.payload)
+
+    def _is_drained(self, lane: str, since_ms: int) -> bool:
+        """Whether a queue has been emptied of all that was sent to it until then: the next message is the oldest."""
+        following: Any = self.redis.lindex(lane, -1)
+        due = None if following is None else due_ms(str(following))
+        return following is None or (due is not None and due > since_ms)
+
+
+def _is_abandoned(task: TaskId, claim: str | None) -> bool:
+    """Whether the attempt was claimed by a process that is gone, and nobody is left to hand its message back."""
+    attempt, _, owner = (claim or "").partition(" ")
+    return attempt == str(task.attempt) and is_forsaken(owner.split(" ")[0])
 
 
 def start_of(row: WorkflowExecution) -> Start:

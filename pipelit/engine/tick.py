@@ -14,7 +14,7 @@ from pipelit.engine.dispatch import MAINTENANCE, Dispatcher
 TICK = "pipelit.maintenance.tick"
 KEY = "pipelit:tick"
 EVERY_SECONDS = 1.0
-BROKEN_AFTER_MS = 10_000
+BROKEN_AFTER_MS = 4_000
 
 
 class Tick:

@@ -40,6 +40,10 @@ def _sweep_deadlines() -> None:
     engine().recovery.sweep_deadlines(clock.now_ms())
 
 
+def _take_over() -> None:
+    engine().recovery.take_over(clock.now_ms())
+
+
 def _drain_journal() -> None:
     engine().drain_journal()
 
@@ -57,5 +61,6 @@ def _forget_old() -> None:
     tokens.remove_expired(clock.now())
 
 
-JOBS = ((1, _sweep_deadlines), (1, _drain_journal), (5, _start_pending), (5, _follow_up), (3600, _forget_old))
+EVERY_SECOND = tuple((1, job) for job in (_take_over, _sweep_deadlines, _drain_journal))
+JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _follow_up), (3600, _forget_old))
 """How often, in ticks of a second, and what."""

@@ -1,7 +1,6 @@
 """What the stories of executions have in common: who starts them, what is asked afterwards, nodes that misbehave."""
 
 import json
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from pipelit.engine.core.state import StepId
 from pipelit.engine.keys import TaskId
+from pipelit.engine.lease import machine
 from pipelit.engine.runtime import engine
 from pipelit.engine.store import Meta
 from pipelit.engine.worker import Limits, Worker
@@ -86,17 +86,22 @@ def run_all_with(worker: Worker, hand: Hand) -> None:
         run_with(worker, delivery)
 
 
-def claim_as(owner: str, delivery: Delivery) -> None:
-    """Take the lease of an attempt as a process that will never be heard of again; it has expired already."""
+def claim_as(owner: str, delivery: Delivery, *, lease_until: int = 0) -> None:
+    """Take the lease of an attempt as a process that will never be heard of again; by default it has expired."""
     task = task_of(delivery)
     engine().store.claim(
-        task, claim=f"{task.attempt} {owner}", lease_until=0, event="{}", channels=("none", "none"), fields=()
+        task,
+        claim=f"{task.attempt} {owner}",
+        lease_until=lease_until,
+        event="{}",
+        channels=("none", "none"),
+        fields=(),
     )
 
 
-def dead_owner() -> str:
+def dead_owner(keeper: int = 0) -> str:
     """A process of this machine that is not there any more: its pid lives, its start time is another."""
-    return f"{socket.gethostname()}/1/0"
+    return f"{machine()}/{keeper}.1/0"
 
 
 @dataclass

@@ -1,10 +1,17 @@
 """What nothing is heard of any more: dead workers, lost messages, executions that take too long."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from pipelit import clock
 from pipelit.engine.keys import DEADLINES
+from pipelit.engine.lease import is_dead
 from pipelit.engine.runtime import engine
+from pipelit.engine.transition import UNCLAIMED_MS
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
 from pipelit.services import execution_events
@@ -23,6 +30,7 @@ from tests.engine.stories import (
     worker_that,
 )
 from tests.support.hand import Hand
+from tests.support.product import wait_until
 
 ELSEWHERE = "another-machine/12/345"
 
@@ -54,6 +62,46 @@ def test_without_a_redelivery_the_expired_lease_is_found(hand: Hand) -> None:
     hand.run_all()
 
     assert attempts(row, "a") == [(1, "failed", "worker_lost"), (2, "success", None)]
+
+
+def test_a_step_of_a_worker_that_is_gone_is_taken_over_before_its_lease_expires(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    claim_as(dead_owner(), hand.take(), lease_until=in_seconds(5))
+
+    assert engine().recovery.take_over(clock.now_ms()) == 1
+    hand.run_all()
+
+    assert attempts(row, "a") == [(1, "failed", "worker_lost"), (2, "success", None)]
+    assert outcome(row).status == "completed"
+
+
+@pytest.mark.parametrize("place", ["another-machine", f"{socket.gethostname()}/another-boot/pid:[1]"])
+def test_nobody_knows_before_the_lease_expires_what_became_of_a_process_elsewhere(hand: Hand, place: str) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    claim_as(f"{place}/0.1/0", hand.take(), lease_until=in_seconds(5))
+
+    assert engine().recovery.take_over(clock.now_ms()) == 0
+    assert attempts(row, "a") == []
+
+
+def test_while_the_worker_lives_it_is_left_to_it_to_say_how_a_process_died(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    claim_as(dead_owner(keeper=os.getpid()), hand.take(), lease_until=in_seconds(5))
+
+    assert engine().recovery.take_over(clock.now_ms()) == 0
+    assert attempts(row, "a") == []
+
+
+def test_a_process_is_gone_as_soon_as_it_is_killed() -> None:
+    told = "import time; from pipelit.engine.lease import owner; print(owner(), flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", told], stdout=subprocess.PIPE, text=True) as process:
+        owner = process.stdout.readline().strip()
+        assert not is_dead(owner)
+
+        process.kill()
+
+        # It is not waited for: until then it stays in the list of processes, and does nothing any more.
+        wait_until(lambda: is_dead(owner), "it is known to be gone")
 
 
 def test_a_lease_that_is_renewed_does_not_expire(hand: Hand) -> None:
@@ -205,3 +253,19 @@ def test_a_deadline_that_nobody_can_make_sense_of_does_not_hide_the_others(hand:
     assert outcome(row).status == "completed"
     engine().recovery.sweep_deadlines(in_seconds(3600))
     assert "gone" not in hand.redis.zrange(DEADLINES, 0, -1)
+
+
+def test_a_lost_message_is_sent_again_although_newer_ones_wait(hand: Hand) -> None:
+    nodes = {name: template(name) for name in ("lost", "first", "newer")}
+    row = started(nodes, "start -> lost; start -> first; first -> newer")
+    lost = hand.take()
+    assert lost.task_id == f"{row.execution_id}:lost::a1"
+    found_at = int(hand.redis.zscore(DEADLINES, str(task_of(lost))))
+    wait_until(lambda: clock.now_ms() > found_at - UNCLAIMED_MS, "time goes on")
+    hand.deliver()
+
+    engine().recovery.sweep_deadlines(found_at)
+
+    assert [delivery.task_id for delivery in hand.waiting()] == [f"{row.execution_id}:newer::a1", lost.task_id]
+    hand.run_all()
+    assert outcome(row).status == "completed"

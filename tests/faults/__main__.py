@@ -19,10 +19,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="by default another one each time")
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--kinds", default=",".join(INJECTORS), help="which faults, separated by commas")
+    parser.add_argument("--pauses", default="0,1,3,8", help="seconds between faults: one of these each time")
     told = parser.parse_args()
     seed = secrets.randbelow(10**6) if told.seed is None else told.seed
     kinds = tuple(told.kinds.split(","))
-    size = storm.Size(told.executions, told.faults, told.workflows, kinds=kinds)
+    pauses = tuple(float(pause) for pause in told.pauses.split(","))
+    size = storm.Size(told.executions, told.faults, told.workflows, kinds=kinds, pauses=pauses)
     is_clean = True
     for database in ("sqlite", "postgresql") if told.database == "both" else (told.database,):
         with tempfile.TemporaryDirectory(prefix="pl-effects-") as folder:

@@ -1,8 +1,8 @@
 """The outside world that the workflows change: a web server that counts its effects by idempotency key.
 
-`POST /effects/{ticket}/{node}/{index}` has one effect for each `Idempotency-Key`, at the moment it arrives; a repetition
-under the same key is answered alike and changes nothing. Without a key every call is an effect of its own, as with most
-services. `ms` makes the answer come late, `flaky=1` refuses the first call of each key with a 503 and no effect.
+`POST /effects/{ticket}/{node}/{index}` has one effect for each `Idempotency-Key`, at the moment it arrives; what comes
+again under the same key is answered alike and changes nothing. Without a key every call is an effect of its own, as
+with most services. `ms` makes the answer come late, `flaky=1` refuses the first call with a 503 and no effect.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""One function for each fault. It does it at once and says what it hit, or answers None if there is nothing to hit yet."""
+"""One function for each fault: it does it at once and says what it hit; None if there is nothing to hit yet."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from typing import Any
 
 from redis import Redis
 
+from pipelit.engine.core.state import StepId
 from pipelit.engine.journal import LOCK
 from pipelit.engine.keys import TaskId
-from pipelit.engine.core.state import StepId
 from tests.faults.product import DATABASE, Installation, children, command_postgresql
 
 STEPS = "default"
@@ -25,7 +25,7 @@ MOST_ATTEMPTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What a fault did: when (ms since the epoch), and which attempts of steps it took their process or message from."""
+    """What a fault did: when (ms since the epoch), and which attempts lost their process or message by it."""
 
     at_ms: int
     victims: tuple[TaskId, ...] = ()
@@ -97,13 +97,20 @@ def kill_journal_writer(there: Installation, _random: Random) -> Hit | None:
 
 
 def pause_child(there: Installation, random: Random) -> Hit | None:
-    """SIGSTOP of a pool's process in the middle of a step, for longer than its lease; then it goes on as if nothing was."""
+    """SIGSTOP of a pool's process in the middle of a step; then it goes on as if nothing was."""
     claims = _running(there)
-    if not claims:
+    return _pause(random.choice(claims).pid, random.uniform(1, 4)) if claims else None
+
+
+def pause_worker(there: Installation, random: Random) -> Hit | None:
+    """SIGSTOP of the worker and its pool in the middle of steps, for longer than their leases."""
+    claims, worker = _running(there), there.worker("steps")
+    if not claims or worker is None:
         return None
-    chosen = random.choice(claims)
-    victims = tuple(claim.task for claim in claims if claim.pid == chosen.pid)
-    return _pause(chosen.pid, there.lease_seconds + random.uniform(1, 4), victims)
+    pids = [worker, *children(worker)]
+    victims = tuple(claim.task for claim in claims)
+    hits = [_pause(pid, there.lease_seconds + random.uniform(1, 4), victims) for pid in pids]
+    return hits[0]
 
 
 def pause_system(there: Installation, random: Random) -> Hit | None:
@@ -146,7 +153,12 @@ def reorder_deliveries(there: Installation, random: Random) -> Hit | None:
     with there.redis.pipeline() as pipeline:
         for message in waiting:
             # Only what is still there is moved: a message that somebody takes meanwhile is theirs.
-            pipeline.eval("if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1], ARGV[1]) end", 1, STEPS, message)
+            pipeline.eval(
+                "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1], ARGV[1]) end",
+                1,
+                STEPS,
+                message,
+            )
         pipeline.execute()
     return Hit(_now())
 
@@ -179,6 +191,7 @@ INJECTORS: Mapping[str, Injector] = {
         kill_redis,
         kill_journal_writer,
         pause_child,
+        pause_worker,
         pause_system,
         duplicate_delivery,
         drop_delivery,
@@ -206,7 +219,7 @@ def _claims(redis: Redis) -> list[Claim]:
                 continue
             attempt, owner, _token = claim.split(" ")
             task = TaskId(execution_id, StepId.parse(name.removeprefix("claim:")), int(attempt))
-            found.append(Claim(task, int(owner.rsplit("/", 2)[1])))
+            found.append(Claim(task, int(owner.rsplit("/", 2)[1].rpartition(".")[2])))
     return found
 
 

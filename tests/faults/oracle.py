@@ -1,4 +1,4 @@
-"""Says what went wrong: compares what is in SQL, in Redis and on the other side with what was accepted and with a calm run."""
+"""Says what went wrong: compares SQL, Redis and the other side with what was accepted, and with a calm run."""
 
 import json
 import re
@@ -120,7 +120,7 @@ def judge(
 
 
 def left_in_redis(there: Installation) -> list[str]:
-    """What an installation at rest must not have; tombstones pass of themselves, and the tick always waits somewhere."""
+    """What an installation at rest must not have. Tombstones pass of themselves; the tick always waits somewhere."""
     redis = there.redis
     found = [key for key in redis.scan_iter("pipelit:x:*", count=1000) if redis.ttl(key) == -1]
     left = [f"key {key}" for key in found]
@@ -187,4 +187,3 @@ def _left_in_sql(there: Installation) -> Iterator[str]:
         yield f"row {row['execution_id']} says {row['status']}"
     for row in there.rows("SELECT execution_id, step FROM pending_tasks"):
         yield f"question {row['execution_id']} {row['step']}"
-

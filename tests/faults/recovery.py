@@ -41,11 +41,12 @@ class Times:
 
 def beginnings(there: Installation) -> list[Beginning]:
     """Every attempt that began, in the order of time."""
-    found = []
-    for row in there.rows("SELECT execution_id, events FROM execution_events"):
-        for event in json.loads(zlib.decompress(row["events"])):
-            if event["type"] == "node_status" and event["data"]["status"] == "running":
-                found.append(_beginning(row["execution_id"], event))
+    found = [
+        _beginning(row["execution_id"], event)
+        for row in there.rows("SELECT execution_id, events FROM execution_events")
+        for event in json.loads(zlib.decompress(row["events"]))
+        if event["type"] == "node_status" and event["data"]["status"] == "running"
+    ]
     return sorted(found, key=lambda beginning: beginning.at_ms)
 
 
@@ -59,7 +60,7 @@ def measured(faults: Iterable[tuple[str, Hit]], begun: list[Beginning]) -> Mappi
 
 def _of(kind: str, hit: Hit, begun: list[Beginning]) -> list[float]:
     if not hit.victims:
-        # Without victims of its own a fault hits everybody: the first step that begins afterwards shows that it is over.
+        # It hit everybody: the first step that begins afterwards shows that it is over.
         over = hit.at_ms + hit.lasted_ms
         after = [beginning.at_ms for beginning in begun if beginning.at_ms > over]
         return [(after[0] - hit.at_ms) / 1000] if after and kind in EVERYBODY else []

@@ -14,7 +14,8 @@ def text(result: Result) -> str:
 def _lines(result: Result) -> Iterator[str]:
     verdict = result.verdict
     yield f"seed {result.seed}, {result.database}, {result.seconds:.0f} s"
-    yield f"executions   {result.executions:>5}   (and {result.calm_executions} calm ones, {result.approvals} approvals)"
+    yield f"executions   {result.executions:>5}   (and {result.calm_executions} calm ones)"
+    yield f"approvals    {result.approvals:>5}"
     yield f"faults       {len(result.faults):>5}"
     for kind, count in sorted(Tally(kind for kind, _ in result.faults).items()):
         yield f"  {kind:<20} {count:>4}   {_recovery(result, kind)}".rstrip()

@@ -38,6 +38,7 @@ class Size:
     patience: float = 300.0
     insistence: float = 180.0
     kinds: Sequence[str] = tuple(INJECTORS)
+    pauses: Sequence[float] = (0.0, 1.0, 3.0, 8.0)
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ class Storm:
     drawings: list[Drawing] = field(default_factory=list)
     calm: dict[tuple[str, str], Calm] = field(default_factory=dict)
     fired: list[Future[Ticket]] = field(default_factory=list)
+    began: float = 0.0
 
     def draw(self) -> None:
         """Make the workflows."""
@@ -116,18 +118,16 @@ class Storm:
 
     def rage(self) -> None:
         """Fire triggers, and faults between them."""
-        planned = plan(self.random, self.size.faults, self.size.kinds)
-        began = time.monotonic()
+        planned = plan(self.random, self.size.faults, self.size.kinds, self.size.pauses)
+        self.began = time.monotonic()
         with Approver(self.there) as approver, self._callers():
-            for number, fault in enumerate(planned):
-                self._fire_some(round(self.size.executions * (number + 1) / len(planned)))
+            for number, fault in enumerate(planned, 1):
+                self._fire_some(round(self.size.executions * number / len(planned)))
                 self._inject(fault)
-                if number % 10 == 9:
-                    self.say(f"{number + 1} faults, {len(self.fired)} executions, {time.monotonic() - began:.0f} s")
             tickets = self._tickets()
             self._wait(lambda: oracle.live(self.there) == 0, "every execution has ended")
             self.result.approvals = approver.answered
-        self.result.seconds = time.monotonic() - began
+        self.result.seconds = time.monotonic() - self.began
         self.result.executions = len(tickets)
         self.result.unanswered = sum(not ticket.is_accepted for ticket in tickets)
 
@@ -165,6 +165,7 @@ class Storm:
             hit = self._tried(fault.kind)
             if hit is not None:
                 self.result.faults.append((fault.kind, hit))
+                self.say(f"{time.monotonic() - self.began:6.1f} s  {fault.kind}  {', '.join(map(str, hit.victims))}")
                 time.sleep(fault.pause)
                 return
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Those who use the product during a run: callers who insist on an answer, and a person who approves whatever is asked."""
+"""Those who use the product during a run: callers who insist on an answer, and a person who approves everything."""
 
 import http.client
 import threading

@@ -13,6 +13,7 @@ from tests.support.crew import Crew
 from tests.support.product import wait_until
 
 END = ("template", {"template": "{{ call.body }}"})
+PAUSED = "start -> pause; pause -> end"
 
 
 @dataclass
@@ -132,3 +133,18 @@ def test_a_broker_that_is_killed_and_comes_back_finds_the_step_still_running(cre
     assert len(there.web.asked) == 1
     assert steps.is_running()
     assert system.is_running()
+
+
+def test_after_a_restart_of_the_broker_workers_are_seen_and_the_tick_goes_on(crew: Crew) -> None:
+    crew.start("steps", "system")
+    redis = crew.app.extensions["pipelit.redis"]
+
+    crew.kill_server()
+    crew.start_server()
+    redis.delete("pipelit:workers")
+
+    wait_until(lambda: len(redis.hgetall("pipelit:workers")) == 2, "both workers say that they are there")
+    before = redis.get("pipelit:tick")
+    wait_until(lambda: redis.get("pipelit:tick") not in (None, before), "the tick goes on", or_else=crew.said)
+    row = crew.run({"pause": ("wait", {"seconds": 1}), "end": ("template", {"template": "over"})}, PAUSED)
+    assert crew.wait_for(row).final_output == "over"
