@@ -1,6 +1,6 @@
 # `make` shows what there is. Everything works as an ordinary user, with Python 3.11 or newer and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check generate bench lock clean
+.PHONY: help setup run test check generate bench faults lock clean
 
 UV_VERSION := 0.13.9
 LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
@@ -40,6 +40,9 @@ generate: $(TOOLS) ## Write the generated files: API description, node and setti
 
 bench: $(INSTALLED) ## Measure: hops, throughput, webhook latency, live events, memory, start
 	@$(BIN)/python -m bench
+
+faults: $(TOOLS) ## Kill, pause and cut off everything under load, and look for what was lost (ARGS=... goes to the suite)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 lock: $(INSTALLED) ## Resolve the newest allowed versions into requirements.lock
 	$(UV) pip compile $(LOCKING) --upgrade setup.cfg -o requirements.lock

@@ -59,7 +59,7 @@ class Recovery:
         return len(found)
 
     def take_over(self, at_ms: int) -> int:
-        """Report the steps whose whole worker is known to be gone, without waiting for their leases; how many those were.
+        """Report the steps whose worker is known to be gone, without waiting for their leases; how many those were.
 
         That can be known of this machine only. No claim's deadline is further away than a lease.
         """
