@@ -1,6 +1,6 @@
 # `make` shows what there is. Everything works as an ordinary user, with Python 3.11 or newer and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check generate bench faults lock clean
+.PHONY: help setup run test check generate bench soak faults lock clean
 
 UV_VERSION := 0.13.9
 LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
@@ -43,6 +43,9 @@ bench: $(INSTALLED) ## Measure: hops, throughput, webhook latency, live events, 
 
 faults: $(TOOLS) ## Kill, pause and cut off everything under load, and look for what was lost (ARGS=... goes to the suite)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(INSTALLED) ## Run 20,000 executions and show that nothing grows (ARGS="--executions N" for fewer)
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 lock: $(INSTALLED) ## Resolve the newest allowed versions into requirements.lock
 	$(UV) pip compile $(LOCKING) --upgrade setup.cfg -o requirements.lock

@@ -1,7 +1,7 @@
 """`python -m bench.soak`: many executions, and what the processes hold meanwhile.
 
-Memory, open files, connections and keys are looked at after each tenth of the run, when nothing is under way. What grows
-from one tenth to the next would, in the end, stop an installation.
+Memory, open files, connections and keys are looked at after each tenth of the run, when nothing is under way. What
+grows from one tenth to the next would, in the end, stop an installation.
 """
 
 import argparse
@@ -60,11 +60,8 @@ def main() -> None:
         redis: Redis = prepared.app.extensions["pipelit.redis"]
         for done, rate in _tenths(redis, wanted):
             sample = _sample(done, rate, redis, steps.pid, system.pid)
-            print(
-                "  ".join(
-                    f"{value:>11.1f}" if isinstance(value, float) else f"{value:>11}" for value in astuple(sample)
-                )
-            )
+            shown = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in astuple(sample))
+            print("  ".join(f"{value:>11}" for value in shown), flush=True)
 
 
 def _tenths(redis: Redis, wanted: int) -> Iterator[tuple[int, float]]:
