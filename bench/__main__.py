@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import hops, product, websocket
+from bench import hops, loops, product, websocket
 from bench.stage import ROOT, stage
 from pipelit.engine.slices import Placement
 
@@ -16,6 +16,9 @@ def main() -> None:
     print("Measuring hops ...", file=sys.stderr)
     with stage() as prepared:
         hop = hops.measure(prepared)
+    print("Measuring loops ...", file=sys.stderr)
+    with stage() as prepared:
+        runs = loops.measure(prepared)
     print("Measuring the product ...", file=sys.stderr)
     whole = product.measure()
     print("Measuring live events ...", file=sys.stderr)
@@ -40,13 +43,22 @@ def main() -> None:
         ("second start until ready", f"{whole.second_start_s:.1f} s", "< 5 s"),
         ("idle, resident", f"{whole.rss_mb:.0f} MB", "< 500 MB"),
         ("idle, shared pages counted once", f"{whole.pss_mb:.0f} MB", ""),
+        *(row for run in runs for row in run.rows()),
         *live.rows(),
     ]
     width = max(len(name) for name, _, _ in rows)
     print(f"{'what':<{width}}  {'measured':>16}  target")
     for name, value, target in rows:
         print(f"{name:<{width}}  {value:>16}  {target}")
-    _write({"hops": hop.as_json(), "product": whole.as_json(), "live": live.as_json()}, TARGET_FILE)
+    _write(
+        {
+            "hops": hop.as_json(),
+            "product": whole.as_json(),
+            "live": live.as_json(),
+            "loops": [run.as_json() for run in runs],
+        },
+        TARGET_FILE,
+    )
 
 
 def _write(figures: dict[str, object], file: Path) -> None:

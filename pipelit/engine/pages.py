@@ -97,9 +97,11 @@ def begun(before: int, following: int) -> Iterator[int]:
 
 
 def is_complete(number: int, progress: Progress) -> bool:
-    """Whether every iteration of a page has been folded."""
-    page = page_range(number, progress.total)
-    return progress.following >= page.stop and not any(index in page for index in progress.open)
+    """Whether every iteration of a page has been folded, when one of them just has.
+
+    Had one not begun, there would be another open in its page: whenever an iteration is folded, the next one starts.
+    """
+    return not any(index in page_range(number, progress.total) for index in progress.open)
 
 
 def kept_items(pages: Pages, items: Sequence[Json], *, inline: int, most: int) -> tuple[str, ...]:
