@@ -11,7 +11,7 @@ from importlib import import_module
 import click
 
 from pipelit.errors import Invalid, PipelitError
-from pipelit.launcher.lean import importing, leave_out_decoration
+from pipelit.launcher.lean import be_lean, importing
 
 COMMANDS = {
     "up": "pipelit.commands.up:up",
@@ -53,7 +53,7 @@ def main() -> None:
     """A refusal is one sentence on stderr (with a line for each wrong field) and exit code 2, never a traceback."""
     # Celery reads it when it is imported: a worker told to stop gives running steps a moment, then puts them back.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
-    leave_out_decoration()
+    be_lean()
     try:
         commands()
     except PipelitError as refusal:

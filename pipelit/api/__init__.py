@@ -14,7 +14,6 @@ from pipelit.api import (
     graph,
     headers,
     health,
-    limits,
     live,
     nodes,
     openapi,
@@ -45,7 +44,6 @@ def register(app: Flask) -> None:
     app.url_map.strict_slashes = False
     headers.register(app)
     auth.register(app)
-    limits.register(app)
     bodies.register(app)
     openapi.register(app, BLUEPRINTS)
     health.register(app)

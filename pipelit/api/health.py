@@ -1,10 +1,11 @@
 """Signs of life for probes, and figures for Prometheus."""
 
+from functools import partial
 from importlib.metadata import version
 
+import prometheus_client
 from flask import Flask, Response
 from flask.views import MethodView
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from pipelit import clock
 from pipelit.api.auth import open_route
@@ -13,6 +14,9 @@ from pipelit.api.errors import problem
 from pipelit.api.schemas.health import AliveSchema, ReadySchema
 from pipelit.errors import Unavailable
 from pipelit.services import health
+
+# What `prometheus_client.generate_latest` writes; a test compares, because the library is not loaded for its name.
+TEXT_FORMAT = "text/plain; version=1.0.0; charset=utf-8"
 
 blueprint = Blueprint("health", "", "Signs of life for probes, and figures for Prometheus.")
 
@@ -42,7 +46,7 @@ class Ready(MethodView):
 
 @blueprint.route("/metrics")
 class Metrics(MethodView):
-    @blueprint.text(200, CONTENT_TYPE_LATEST)
+    @blueprint.text(200, TEXT_FORMAT)
     def get(self) -> Response:
         """Live executions, waiting messages and workers, in Prometheus' text format."""
         return exposition()
@@ -55,14 +59,15 @@ def register(app: Flask) -> None:
 
 def exposition() -> Response:
     """The figures of now, gathered for this answer only: they are the installation's, not this process's."""
-    registry = CollectorRegistry()
+    registry = prometheus_client.CollectorRegistry()
     figures = health.figures(clock.now_ms())
-    live = Gauge("pipelit_executions_live", "Executions that have not ended.", ["status"], registry=registry)
-    waiting = Gauge("pipelit_queue_messages", "Messages that wait for a worker.", ["queue"], registry=registry)
-    workers = Gauge("pipelit_workers", "Workers seen in the last 30 s.", registry=registry)
+    gauge = partial(prometheus_client.Gauge, registry=registry)
+    live = gauge("pipelit_executions_live", "Executions that have not ended.", ["status"])
+    waiting = gauge("pipelit_queue_messages", "Messages that wait for a worker.", ["queue"])
+    workers = gauge("pipelit_workers", "Workers seen in the last 30 s.")
     for status, count in figures.executions.items():
         live.labels(status).set(count)
     for queue, count in figures.waiting.items():
         waiting.labels(queue).set(count)
     workers.set(figures.workers)
-    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    return Response(prometheus_client.generate_latest(registry), content_type=TEXT_FORMAT)

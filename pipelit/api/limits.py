@@ -4,13 +4,15 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Flask, current_app, request
+from flask import current_app, request
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from pipelit import clock
 from pipelit.errors import Invalid, TooManyRequests, Unauthorized
+
+EXTENSION = "pipelit.limiter"
 
 PER_NAME = RateLimitItemPerMinute(10, namespace="pipelit:limits")
 """Tries for one account. Strict: counted before the try, given back when it succeeds."""
@@ -19,20 +21,13 @@ PER_ADDRESS = RateLimitItemPerMinute(60, namespace="pipelit:limits")
 """Failures from one address, whatever the account: somebody who tries one password on all of them."""
 
 
-def register(app: Flask) -> None:
-    """Count in this application's Redis."""
-    pool = app.extensions["pipelit.redis"].connection_pool
-    storage = RedisStorage("redis://", connection_pool=pool, key_prefix="pipelit:limits")
-    app.extensions["pipelit.limiter"] = FixedWindowRateLimiter(storage)
-
-
 @contextmanager
 def guessing(kind: str, account: str) -> Iterator[None]:
     """A try that may fail: too many failures in a minute are refused before they cost anything.
 
     `kind` keeps passwords and codes apart, so that a right password does not buy new tries at the code.
     """
-    limiter: FixedWindowRateLimiter = current_app.extensions["pipelit.limiter"]
+    limiter = _limiter()
     name = (kind, hashlib.sha256(account.encode()).hexdigest())
     address = (kind, request.remote_addr or "")
     if not limiter.test(PER_ADDRESS, *address):
@@ -45,6 +40,16 @@ def guessing(kind: str, account: str) -> Iterator[None]:
         limiter.hit(PER_ADDRESS, *address)
         raise
     limiter.clear(PER_NAME, *name)
+
+
+def _limiter() -> FixedWindowRateLimiter:
+    """Made with the first try: its library loads clients of every server it might count in, 3 MB in each process."""
+    found: FixedWindowRateLimiter | None = current_app.extensions.get(EXTENSION)
+    if found is None:
+        pool = current_app.extensions["pipelit.redis"].connection_pool
+        storage = RedisStorage("redis://", connection_pool=pool, key_prefix="pipelit:limits")
+        found = current_app.extensions[EXTENSION] = FixedWindowRateLimiter(storage)
+    return found
 
 
 def _too_many(limiter: FixedWindowRateLimiter, limit: RateLimitItem, who: tuple[str, str]) -> TooManyRequests:

@@ -8,6 +8,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -77,7 +78,7 @@ class SlugConverter(BaseConverter):
 
 
 def register(app: Flask, blueprints: tuple[Blueprint, ...]) -> None:
-    """Serve the blueprints under one prefix and describe them in one document."""
+    """Serve the blueprints under one prefix; the document that describes them is put together when somebody asks."""
     app.config.update(API_TITLE="Pipelit", API_VERSION=version("pipelit"), OPENAPI_VERSION="3.1.0")
     app.url_map.converters.update(id=IdConverter, slug=SlugConverter)
     # `Any`: flask-smorest brings no types.
@@ -86,14 +87,24 @@ def register(app: Flask, blueprints: tuple[Blueprint, ...]) -> None:
     api.DEFAULT_ERROR_RESPONSE_NAME = None
     api.init_app(app)
     for blueprint in blueprints:
-        api.register_blueprint(blueprint.inner, url_prefix=PREFIX + blueprint.prefix)
-    app.extensions["pipelit.spec"] = api.spec
+        app.extensions["flask-smorest"]["blp_name_to_api"][blueprint.inner.name] = api
+        app.register_blueprint(blueprint.inner, url_prefix=PREFIX + blueprint.prefix)
+    app.extensions["pipelit.spec"] = cache(partial(_spec, app, api, blueprints))
     app.add_url_rule(f"{PREFIX}/openapi.json", "openapi", _serve)
+
+
+def _spec(app: Flask, api: Any, blueprints: tuple[Blueprint, ...]) -> Any:
+    """What flask-smorest's own registration does at once, for a tenth of a second and 4 MB in every process."""
+    for blueprint in blueprints:
+        inner = blueprint.inner
+        inner.register_views_in_doc(api, app, api.spec, name=inner.name, parameters=None)
+        api.spec.tag({"name": inner.name, "description": inner.description})
+    return api.spec
 
 
 def document(app: Flask) -> dict[str, Any]:
     """The document as JSON, the same for the same code."""
-    found = copy.deepcopy(app.extensions["pipelit.spec"].to_dict())
+    found = copy.deepcopy(app.extensions["pipelit.spec"]().to_dict())
     found["info"]["description"] = DESCRIPTION
     found["servers"] = [{"url": "/"}]
     found["security"] = [{"key": []}]

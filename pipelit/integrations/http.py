@@ -3,6 +3,8 @@
 Workflows are written by people who must not reach the machine's own network through us. So every call goes through
 `HttpClient`: it connects only to public or allowed addresses, judges every redirect anew, ignores the environment's
 proxies, and stops at a time limit, a size limit and when the execution is cancelled.
+
+Types of httpcore and httpx stand in quotes: most processes never make a call, and load neither (`launcher/lean.py`).
 """
 
 import re
@@ -21,8 +23,8 @@ import httpcore
 import httpx
 
 from pipelit.errors import AddressRefused, ConfigError, UpstreamError, UpstreamRefused
+from pipelit.integrations import connections
 from pipelit.integrations.addresses import AllowList
-from pipelit.integrations.connections import Call, PinnedBackend, Resolver, system_resolver, under_way
 from pipelit.integrations.decoding import Decoder
 
 MEBIBYTE = 1024 * 1024
@@ -97,21 +99,23 @@ class HttpClient:
         allow: Sequence[str] = (),
         *,
         max_bytes: int = 10 * MEBIBYTE,
-        resolver: Resolver = system_resolver,
+        resolver: "connections.Resolver | None" = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._backend = PinnedBackend(AllowList(allow), resolver)
+        self._allowed = AllowList(allow)
+        self._resolver = resolver
         self._max_bytes = max_bytes
         self._ssl_context = ssl_context
 
     @cached_property
-    def _pool(self) -> httpcore.ConnectionPool:
+    def _pool(self) -> "httpcore.ConnectionPool":
+        resolver = self._resolver or connections.system_resolver
         return httpcore.ConnectionPool(
             ssl_context=self._ssl_context or _trusting_the_machine(),
             max_connections=None,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,
-            network_backend=self._backend,
+            network_backend=connections.PinnedBackend(self._allowed, resolver),
         )
 
     def send(self, request: HttpRequest, is_cancelled: Callable[[], bool] = lambda: False) -> HttpResponse:
@@ -122,7 +126,7 @@ class HttpClient:
         use, `StepTimeout` when the time is up and `StepCancelled` soon after `is_cancelled()` has become true.
         """
         hop = _first_hop(request)
-        with under_way(Call(request.timeout, is_cancelled)):
+        with connections.under_way(connections.Call(request.timeout, is_cancelled)):
             for _ in range(MAX_REDIRECTS + 1):
                 with _failures_named(hop.url.host):
                     response = self._exchange(hop)
@@ -161,7 +165,7 @@ class _Hop:
     """One request of a call: the one asked for, or one that a redirect led to."""
 
     method: str
-    url: httpx.URL
+    url: "httpx.URL"
     headers: Mapping[str, str]
     body: bytes
 
@@ -198,7 +202,7 @@ def _first_hop(request: HttpRequest) -> _Hop:
     return _Hop(request.method, _parsed(request.url, request.query), headers, request.body)
 
 
-def _parsed(text: str, query: Sequence[tuple[str, str]] = ()) -> httpx.URL:
+def _parsed(text: str, query: Sequence[tuple[str, str]] = ()) -> "httpx.URL":
     """The URL, or `ConfigError` saying what is wrong with it."""
     if len(text) > LONGEST_URL:
         raise ConfigError(f"The URL is longer than {LONGEST_URL} characters.")
@@ -247,7 +251,7 @@ def _is_upgrade(hop: _Hop, following: _Hop) -> bool:
     )
 
 
-def _received_headers(answer: httpcore.Response) -> dict[str, str]:
+def _received_headers(answer: "httpcore.Response") -> dict[str, str]:
     received: dict[str, str] = {}
     for raw_name, raw_value in answer.headers:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")

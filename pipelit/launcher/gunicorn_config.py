@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 
 from pipelit.launcher.environment import load_settings
-from pipelit.launcher.lean import leave_out_decoration
+from pipelit.launcher.lean import be_lean
 
 
 def _raise_file_limit() -> None:
@@ -18,7 +18,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-leave_out_decoration()
+be_lean()
 _raise_file_limit()
 _settings = load_settings()
 

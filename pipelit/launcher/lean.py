@@ -2,18 +2,70 @@
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from threading import RLock
+from types import ModuleType
 
 # structlog (for tracebacks) and httpx (for its own command line) load them where development tools brought them along:
 # 7 MB in each of the product's processes, never used.
 DECORATION = ("rich", "pygments")
 
+# Imported by many and used by few: most processes make no HTTP call, none has an event loop. Together 6 MB and a tenth
+# of a second in each of them.
+POSTPONED = frozenset({"httpcore", "httpx", "pipelit.integrations.connections", "prometheus_client", "redis.asyncio"})
 
-def leave_out_decoration() -> None:
-    """Have later imports of these fail, which both take for "not installed"."""
+
+def be_lean() -> None:
+    """Have later imports of decoration fail, which is taken for "not installed", and the postponed ones wait."""
     for name in DECORATION:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # what the import system documents for this
+    if not any(isinstance(finder, Postponing) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Postponing())
+
+
+class Postponing(MetaPathFinder):
+    """Finds the modules of `POSTPONED`, whose code runs when something is first asked of them.
+
+    `importlib.util.LazyLoader` cannot do this for packages: importing anything inside of one counts as asking.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in POSTPONED:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _AtFirstUse(spec.loader)
+        return spec
+
+
+class _AtFirstUse(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._lock = RLock()
+        self._has_begun = False
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module empty, but for the function that Python asks for names it does not find in a module."""
+        names = module.__dict__
+
+        def missing(name: str) -> object:
+            with self._lock:
+                # Asked again while it runs, by a module that it imports itself, it answers what is there already.
+                if not self._has_begun:
+                    self._has_begun = True
+                    self._loader.exec_module(module)
+                    if names.get("__getattr__") is missing:
+                        del names["__getattr__"]
+            if name in names:
+                return names[name]
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        names["__getattr__"] = missing
 
 
 @contextmanager
