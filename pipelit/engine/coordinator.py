@@ -46,16 +46,17 @@ class Coordinator:
         before = State()
         after, commands = advance(plan, before, Started())
         transition = Transition(self.tools, start.execution_id, plan, meta, at)
-        transition.begin(self._kept(start), start.max_seconds, start.reply_to)
+        outputs = self.kept_outputs(start.execution_id, start.trigger_output)
+        transition.begin(outputs, start.max_seconds, start.reply_to)
         transaction = transition.build(before, after, Started(), commands, Report())
         return self.store.commit(transaction, "") is not None
 
-    def _kept(self, start: Start) -> str:
+    def kept_outputs(self, execution_id: str, outputs: Mapping[str, Json]) -> str:
         """The trigger's outputs, large ones by reference. Needs an application context only if there are any."""
-        text = values.encode_outputs(start.trigger_output)
+        text = values.encode_outputs(outputs)
         if len(text) <= self.tools.blob_bytes:
             return text
-        return blobs.put(start.execution_id, start.trigger_output, self.tools.blob_bytes)
+        return blobs.put(execution_id, outputs, self.tools.blob_bytes)
 
     def tell(
         self,

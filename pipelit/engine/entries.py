@@ -14,10 +14,20 @@ class Kind(StrEnum):
 
     STARTED = "started"
     LOG = "log"
+    CHECKPOINT = "checkpoint"
     HELD = "held"
     RELEASED = "released"
     EDITED = "edited"
     ENDED = "ended"
+
+
+class Checkpoint(StrEnum):
+    """What a step that has not ended may have done for good."""
+
+    ITERATING = "iterating"
+    WAITING = "waiting"
+    RELEASED_BEFORE = "released_before"
+    RELEASED_AFTER = "released_after"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ JOURNAL = "pipelit:journal"
 DEADLINES = "pipelit:deadlines"
 """A sorted set: when (ms) to look at a step or an execution, because nothing was heard of it until then."""
 WORKERS = "pipelit:workers"
+EPOCH = "pipelit:epoch"
+"""A hash: which run of the server was looked through for lost executions last, and how far that has come."""
 RECORDED = "recorded:"
 """Channel prefix: the journal says here that an execution's final row is committed."""
 
@@ -69,6 +71,11 @@ def postponed_field(step: StepId) -> str:
 
 def claim_field(step: StepId) -> str:
     return f"claim:{step}"
+
+
+def running_key(task: "TaskId") -> str:
+    """Where a worker says that it still runs an attempt of which the working state knows nothing."""
+    return f"pipelit:running:{task}"
 
 
 class TaskId(NamedTuple):

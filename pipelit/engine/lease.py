@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 from pipelit import clock
 from pipelit.engine import processes
 from pipelit.engine.brake import Brake
-from pipelit.engine.keys import DEADLINES, TaskId
-from pipelit.engine.store import Store
+from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field, running_key
+from pipelit.engine.store import Standing, Store
 
 BEAT_SECONDS = 1.0
 """How often a running step is reported alive, and asked about whether it was cancelled."""
@@ -76,8 +76,18 @@ class Lease:
         """
         until = clock.now_ms() + round(self.seconds * 1000)
         store.redis.zadd(DEADLINES, {str(self.task): until}, xx=True, gt=True)
-        (is_awaited,) = store.awaited([self.task])
-        self.is_cancelled = not is_awaited
+        (standing,) = store.standings([self.task])
+        if standing is Standing.UNKNOWN:
+            self._announce(store)
+        self.is_cancelled = standing is Standing.OVER
+
+    def _announce(self, store: Store) -> None:
+        """Say that the attempt is being run, for whoever restores what the server has lost: it shall not run twice."""
+        claim = f"{self.task.attempt} {owner()} announced"
+        store.redis.set(running_key(self.task), claim, px=round(self.seconds * 1000))
+        meta = ExecutionKeys.of(self.task.execution_id).meta
+        if store.redis.hexists(meta, "version"):
+            store.redis.hsetnx(meta, claim_field(self.task.step), claim)
 
 
 class Heart:

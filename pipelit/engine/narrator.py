@@ -10,7 +10,7 @@ from pipelit.engine import broadcast, values
 from pipelit.engine.core.events import Failure
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import ExecutionStatus, StepId, scope_text
-from pipelit.engine.entries import Entry, Kind
+from pipelit.engine.entries import Checkpoint, Entry, Kind
 from pipelit.engine.store import Transaction
 
 TASKS = uuid.UUID("6f1d0f6a-6a53-5b0e-9a4f-2f3f0c1f7b11")
@@ -43,6 +43,10 @@ class Report:
     def kept(self) -> str:
         """What is still of interest when a step that was put aside goes on."""
         return json.dumps([self.input, self.outputs, self.queued_ms, self.started_ms, self.until])
+
+    def suspended(self) -> str:
+        """The same, with what the step waits for."""
+        return json.dumps({"report": self.kept(), "wake_ms": self.wake_ms})
 
     @classmethod
     def read(cls, text: str | None) -> "Report":
@@ -82,7 +86,7 @@ class Narrator:
             **more,
         }
         if failure is not None:
-            facts |= {"error": failure.message, "error_code": failure.code}
+            facts |= {"error": failure.message, "error_code": failure.code, "details": _details(failure)}
         self._record(Kind.LOG, facts, report.input, report.outputs)
         return duration
 
@@ -93,6 +97,16 @@ class Narrator:
         self._event("execution_started", content)
         self.log(trigger, 0, "success", Report(outputs=outputs, started_ms=self.at))
         self.step(trigger, "success", output=outputs, duration_ms=0)
+
+    def checkpoint(self, step: StepId, attempt: int, kind: Checkpoint, content: str | None = None) -> None:
+        """Something a step did that no log tells, and that is to outlive the working state; `content` is JSON."""
+        facts: dict[str, Json] = {
+            "node_id": step.node,
+            "scope": scope_text(step.scope),
+            "attempt": attempt,
+            "kind": kind,
+        }
+        self._record(Kind.CHECKPOINT, facts, output=content)
 
     def skipped(self, step: StepId) -> None:
         self.log(step, 0, "skipped", Report())
@@ -163,6 +177,14 @@ class Narrator:
 
     def _event(self, kind: str, content: Mapping[str, Json]) -> None:
         self.write.event(event_text(kind, content, self.at))
+
+
+def _details(failure: Failure) -> dict[str, Json]:
+    """What an error's message does not say, and the failure policy asks."""
+    details: dict[str, Json] = {"retryable": failure.retryable}
+    if failure.after is not None:
+        details["retry_after"] = failure.after
+    return details
 
 
 def node_status(

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from pipelit.engine import blobs
 from pipelit.engine.store import batched
-from pipelit.models.execution import Blob, ExecutionLog
+from pipelit.models.execution import Blob, ExecutionLog, StepCheckpoint
 
 REFERENCE = re.compile(r'"\$blob": ?"([0-9a-f-]{36})"')
 
@@ -41,10 +41,14 @@ def _referenced(session: Session, execution_id: str) -> set[str]:
 
 
 def _texts(session: Session, execution_id: str) -> Iterator[str]:
-    """What may refer to a blob: the outputs and details of the logs. A final output is the output of a step."""
-    for column in (ExecutionLog.output, ExecutionLog.details):
-        logs = select(column).where(ExecutionLog.execution_id == execution_id, column.contains(f'"{blobs.MARK}"'))
-        yield from (text for text in session.scalars(logs) if text is not None)
+    """What may refer to a blob: outputs and details of the logs, and the items of loops, which a retry goes back to.
+
+    A final output is the output of a step.
+    """
+    for column in (ExecutionLog.output, ExecutionLog.details, StepCheckpoint.content):
+        mine = column.class_.execution_id == execution_id
+        found = select(column).where(mine, column.contains(f'"{blobs.MARK}"'))
+        yield from (text for text in session.scalars(found) if text is not None)
 
 
 def _inside(session: Session, pages: list[str]) -> Iterator[str]:

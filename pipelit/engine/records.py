@@ -19,6 +19,7 @@ from pipelit.models.execution import (
     ExecutionLog,
     PendingTask,
     PendingTaskApprover,
+    StepCheckpoint,
     WorkflowExecution,
 )
 
@@ -26,9 +27,9 @@ TEXT_LIMIT = 4_000
 PROMPT_LIMIT = 20_000
 
 # Statements on the tables themselves: the unit of work would only cost time here.
-EXECUTIONS, LOGS, EVENTS, TASKS, APPROVERS = (
+EXECUTIONS, LOGS, CHECKPOINTS, EVENTS, TASKS, APPROVERS = (
     cast(Table, model.__table__)
-    for model in (WorkflowExecution, ExecutionLog, ExecutionEvents, PendingTask, PendingTaskApprover)
+    for model in (WorkflowExecution, ExecutionLog, StepCheckpoint, ExecutionEvents, PendingTask, PendingTaskApprover)
 )
 
 HAVE_FAILED = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT)
@@ -72,6 +73,7 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
     over = {entry.execution_id for entry in ended}
     started = [entry for entry in by_kind[Kind.STARTED] if entry.execution_id not in over]
     insert_once(session.connection(), LOGS, [_log_row(entry) for entry in by_kind[Kind.LOG]])
+    insert_once(session.connection(), CHECKPOINTS, [_checkpoint_row(entry) for entry in by_kind[Kind.CHECKPOINT]])
     if started:
         rows = [{"started": entry.execution_id, "new_started_at": _time(entry.facts["at"])} for entry in started]
         session.connection().execute(START, rows)
@@ -118,6 +120,10 @@ def _log_row(entry: Entry) -> dict[str, Any]:
         "duration_ms": facts.get("duration_ms"),
         "timestamp": _time(facts["at"]),
     }
+
+
+def _checkpoint_row(entry: Entry) -> dict[str, Any]:
+    return {"execution_id": entry.execution_id, "content": entry.output, **entry.facts}
 
 
 def _end_row(entry: Entry) -> dict[str, Any]:

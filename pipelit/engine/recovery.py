@@ -19,6 +19,7 @@ from pipelit.engine.core.state import StepId, StepStatus
 from pipelit.engine.dispatch import due_ms
 from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field, postponed_field, report_field
 from pipelit.engine.lease import is_forsaken
+from pipelit.engine.losses import Losses
 from pipelit.engine.narrator import Report
 from pipelit.engine.transition import ASK_AGAIN_MS, UNCLAIMED_MS
 from pipelit.engine.worker import Worker
@@ -44,6 +45,7 @@ class Recovery:
     coordinator: Coordinator
     worker: Worker
     redis: Redis
+    losses: Losses
 
     def sweep_deadlines(self, at_ms: int) -> int:
         """Look at every step and execution whose deadline has passed; returns how many those were."""
@@ -95,6 +97,11 @@ class Recovery:
 
     def _start(self, row: WorkflowExecution) -> bool:
         try:
+            if self.losses.is_older(row):
+                # It may have begun, and have been lost before SQL heard of it.
+                return self.losses.rebuilder.restore(row)
+            if row.retried_from_step is not None:
+                return self.losses.rebuilder.begin(row)
             return self.coordinator.start(start_of(row))
         except PipelitError:
             log.exception("start_refused", execution_id=row.execution_id)

@@ -13,6 +13,8 @@ from pipelit.engine.cache import Plans
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.dispatch import Dispatcher
 from pipelit.engine.journal import Journal
+from pipelit.engine.losses import Losses
+from pipelit.engine.rebuild import Rebuilder
 from pipelit.engine.recovery import Recovery
 from pipelit.engine.store import Store
 from pipelit.engine.tick import Tick
@@ -61,7 +63,15 @@ class Engine:
 
     @cached_property
     def recovery(self) -> Recovery:
-        return Recovery(self.coordinator, self.worker, self.redis)
+        return Recovery(self.coordinator, self.worker, self.redis, self.losses)
+
+    @cached_property
+    def rebuilder(self) -> Rebuilder:
+        return Rebuilder(self.coordinator, self.redis, self.settings.lease_seconds)
+
+    @cached_property
+    def losses(self) -> Losses:
+        return Losses(self.redis, self.store, self.rebuilder, announced_after=2 * self.worker.heart.every)
 
     @cached_property
     def tick(self) -> Tick:

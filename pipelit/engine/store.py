@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -130,6 +131,15 @@ class Transaction:
             self.call("ZREM", DEADLINES, *chunk)
 
 
+class Standing(Enum):
+    """What the working state says of an attempt that a worker runs."""
+
+    AWAITED = "awaited"
+    UNKNOWN = "unknown"
+    """The server has lost the claim, or all that it knew of the execution: both will be restored."""
+    OVER = "over"
+
+
 class Store:
     """Reads and writes the working state; shared by the threads of a process."""
 
@@ -210,15 +220,27 @@ class Store:
         found: Any = self.redis.hmget(ExecutionKeys.of(execution_id).data, list(fields))
         return dict(zip(fields, found, strict=True))
 
-    def awaited(self, tasks: Sequence[TaskId]) -> list[bool]:
-        """Of claimed attempts, whether they are still waited for: the execution runs and the claim is theirs."""
+    def standings(self, tasks: Sequence[TaskId]) -> list[Standing]:
+        """How it stands with attempts that some worker runs."""
         pipeline = self.redis.pipeline(transaction=False)
         for task in tasks:
-            pipeline.hmget(ExecutionKeys.of(task.execution_id).meta, "status", claim_field(task.step))
-        return [
-            status == ExecutionStatus.RUNNING and str(claim).startswith(f"{task.attempt} ")
-            for task, (status, claim) in zip(tasks, pipeline.execute(), strict=True)
-        ]
+            keys = ExecutionKeys.of(task.execution_id)
+            pipeline.hmget(keys.meta, "status", claim_field(task.step))
+            pipeline.hget(keys.steps, str(task.step))
+        found = pipeline.execute()
+        asked = zip(tasks, found[::2], found[1::2], strict=True)
+        return [_standing(task, status, claim, known) for task, (status, claim), known in asked]
+
+    def awaited(self, tasks: Sequence[TaskId]) -> list[bool]:
+        """Of attempts that some worker runs, whether it shall go on with them."""
+        return [standing is not Standing.OVER for standing in self.standings(tasks)]
+
+    def is_lost(self, execution_ids: Sequence[str]) -> list[bool]:
+        """Of each of these executions, whether nothing is known of it: neither that it runs nor that it has ended."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for execution_id in execution_ids:
+            pipeline.hexists(ExecutionKeys.of(execution_id).meta, "version")
+        return [not known for known in pipeline.execute()]
 
     def remove(self, execution_id: str, fields: Sequence[str]) -> None:
         """Remove fields of an execution's data that have been copied to where they are looked for next."""
@@ -240,6 +262,17 @@ class Store:
             pipeline.delete(keys.steps, keys.data, keys.events)
             pipeline.expire(keys.meta, TOMBSTONE_SECONDS)
         pipeline.execute()
+
+
+def _standing(task: TaskId, status: str | None, claim: str | None, known: str | None) -> Standing:
+    if status is None:
+        return Standing.UNKNOWN
+    if status != ExecutionStatus.RUNNING:
+        return Standing.OVER
+    if claim is None:
+        is_current = known is not None and known.startswith(f'["ready",{task.attempt},')
+        return Standing.UNKNOWN if is_current else Standing.OVER
+    return Standing.AWAITED if claim.startswith(f"{task.attempt} ") else Standing.OVER
 
 
 def _running(steps: Mapping[str, str]) -> State:

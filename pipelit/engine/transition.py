@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
-from pipelit.engine import values, waiting
+from pipelit.engine import blobs, values, waiting
 from pipelit.engine.compiler import ERROR_PORT
 from pipelit.engine.core import codec
 from pipelit.engine.core.commands import (
@@ -33,6 +33,7 @@ from pipelit.engine.core.events import (
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import HELD, ExecutionStatus, State, StepId, StepStatus, takes
 from pipelit.engine.dispatch import Dispatcher
+from pipelit.engine.entries import Checkpoint
 from pipelit.engine.iterations import Iterations
 from pipelit.engine.keys import (
     TaskId,
@@ -44,6 +45,7 @@ from pipelit.engine.keys import (
     writer_flag,
 )
 from pipelit.engine.narrator import Narrator, Report, node_status
+from pipelit.engine.pages import Pages
 from pipelit.engine.slices import Committed, Here, following
 from pipelit.engine.store import Meta, Snapshot, Store, Transaction
 from pipelit.nodes import registry
@@ -177,22 +179,40 @@ class Transition:
                 self._succeeded(step, attempt, route, report)
             case StepIterating(step, attempt, total):
                 self._end_attempt(step, attempt)
+                self._keep_items(step, attempt, total, report)
                 self._iterating(step, total, report)
             case StepSuspended(step, attempt):
                 self._end_attempt(step, attempt)
+                self.tell.checkpoint(step, attempt, Checkpoint.WAITING, report.suspended())
                 self._suspended(step, attempt, report)
             case StepFailed(step, attempt, failure):
                 self._end_attempt(step, attempt)
                 self._failed(step, attempt, failure, report)
-            case StepLost(step, attempt, _, reason):
+            case StepLost(step, attempt, is_safe, reason):
                 self._end_attempt(step, attempt)
-                self._failed(step, attempt, _lost(reason), report)
-            case StepReleased(step, is_after) if is_after:
-                self._released_after(step, report)
-            case StepReleased(step) if report.outputs is not None:
-                self.write.call("HSET", self.write.keys.data, edit_field(step), report.outputs)
+                self._failed(step, attempt, _lost(reason, is_safe), report)
+            case StepReleased(step, is_after):
+                self._released(step, is_after, report)
             case _:
                 pass
+
+    def _keep_items(self, step: StepId, attempt: int, total: int, report: Report) -> None:
+        """Have SQL know what the loop iterates over: the first page itself, and where the others are."""
+        about: dict[str, Json] = {"total": total, "report": report.kept()}
+        if total > len(report.items):
+            about["pages"] = {blobs.MARK: Pages.of_items(self.write.execution_id, step, attempt).name}
+        content = f'{codec.dump_json(about)[:-1]},"items":[{",".join(report.items)}]}}'
+        self.tell.checkpoint(step, attempt, Checkpoint.ITERATING, content)
+
+    def _released(self, step: StepId, is_after: bool, report: Report) -> None:
+        """A person let the step go on, be it with something in the place of what it had."""
+        if is_after:
+            self.tell.checkpoint(step, 0, Checkpoint.RELEASED_AFTER)
+            self._released_after(step, report)
+            return
+        self.tell.checkpoint(step, 0, Checkpoint.RELEASED_BEFORE, report.outputs)
+        if report.outputs is not None:
+            self.write.call("HSET", self.write.keys.data, edit_field(step), report.outputs)
 
     def _succeeded(self, step: StepId, attempt: int, route: str | None, report: Report) -> None:
         outputs = report.outputs or "{}"
@@ -321,7 +341,8 @@ class Transition:
     def _give_up_loop(self, command: GiveUpLoop) -> None:
         loop = command.loop
         report = Report.read(self.tools.store.values(self.write.execution_id, [report_field(loop)])[report_field(loop)])
-        self._failed(loop, command.attempt, command.failure, report)
+        # Whatever is true of the step that it is given up for: a loop is not tried again.
+        self._failed(loop, command.attempt, replace(command.failure, retryable=False), report)
         self.iterations.give_up(loop)
 
     def _finish(self, command: Finish) -> None:
@@ -360,5 +381,6 @@ class Transition:
         return str(TaskId(self.write.execution_id, step, attempt))
 
 
-def _lost(reason: str) -> Failure:
-    return Failure("worker_lost", f"The worker died while it ran this attempt{f': {reason}' if reason else ''}.")
+def _lost(reason: str, is_safe: bool) -> Failure:
+    message = f"The worker died while it ran this attempt{f': {reason}' if reason else ''}."
+    return Failure("worker_lost", message, retryable=is_safe)

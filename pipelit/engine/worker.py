@@ -1,11 +1,13 @@
 """Runs one attempt of a step: claim it, resolve its inputs, run the node, report."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
 import structlog
+from sqlalchemy import select
 
 from pipelit import clock
 from pipelit.engine import blobs, broadcast, pages, values, waiting
@@ -28,10 +30,11 @@ from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner
 from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
 from pipelit.engine.slices import SLICE_MS, Committed, Here, Placement
-from pipelit.engine.store import Claim, Meta, Taken, patiently
+from pipelit.engine.store import PAUSE_SECONDS, Claim, Meta, Taken, patiently
 from pipelit.errors import NodeCrashed, OutOfMemory, OutputTooLarge, StepError
 from pipelit.extensions import db
 from pipelit.integrations.http import HttpClient
+from pipelit.models.execution import LIVE, WorkflowExecution
 from pipelit.nodes import registry
 from pipelit.nodes.base import Input, NodeType, StepNode
 from pipelit.nodes.outcome import Completed, Iterating, Outcome, Suspended
@@ -144,7 +147,20 @@ class Worker:
             event, report = self._attempt(step, lease)
             known = (step.claim.snapshot, step.meta)
             execution_id = step.task.execution_id
-            return patiently(lambda: self.coordinator.commit(execution_id, event, report, known=known, here=here))
+            done = patiently(lambda: self.coordinator.commit(execution_id, event, report, known=known, here=here))
+            while done is None and patiently(lambda: self._is_lost(execution_id)):
+                time.sleep(PAUSE_SECONDS)
+                done = patiently(lambda: self.coordinator.commit(execution_id, event, report))
+            return done
+
+    def _is_lost(self, execution_id: str) -> bool:
+        """Whether the server has lost an execution that SQL says is under way: what a step returned is kept for it."""
+        if not self.coordinator.store.is_lost([execution_id])[0]:
+            return False
+        query = select(WorkflowExecution.status).where(WorkflowExecution.execution_id == execution_id)
+        status = db.session.scalar(query)
+        _end_reading()
+        return status in LIVE
 
     def _attempt(self, step: ClaimedStep, lease: Lease) -> tuple[Event, Report]:
         node_type: StepNode[Any] = self.types[step.node.type]  # type: ignore[assignment]  # only steps are sent

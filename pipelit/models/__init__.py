@@ -14,6 +14,7 @@ from pipelit.models.execution import (
     ExecutionLog,
     PendingTask,
     PendingTaskApprover,
+    StepCheckpoint,
     WorkflowExecution,
 )
 from pipelit.models.idempotency import IdempotencyRecord
@@ -36,6 +37,7 @@ __all__ = [
     "LLMProviderCredential",
     "PendingTask",
     "PendingTaskApprover",
+    "StepCheckpoint",
     "TelegramCredential",
     "ToolCredential",
     "UserProfile",

@@ -25,11 +25,12 @@ class CompiledPlan(Base):
 
 
 class WorkflowExecution(Base):
-    """`trigger_output` is what the trigger gave by port, so that a rebuild needs nothing but this row and its logs.
+    """`trigger_output` is what the trigger gave by port: this row, its logs and its checkpoints make a rebuild.
 
     `parent_step` is the step of the parent that waits for this execution, if one does; `depth` counts the workflows
     that called one another to get here. `needs_follow_up` stays true until all that follows from the end is done: the
-    parent told, awaited children stopped, error workflows started.
+    parent told, awaited children stopped, error workflows started. An execution that reuses steps of another has
+    `retried_from_step`: the step it begins with, as text, or its trigger.
     """
 
     __tablename__ = "workflow_executions"
@@ -56,6 +57,10 @@ class WorkflowExecution(Base):
     parent_step: Mapped[str | None] = mapped_column(String(600))
     depth: Mapped[int] = mapped_column(default=0)
     needs_follow_up: Mapped[bool] = mapped_column(default=False)
+    retried_from_id: Mapped[str | None] = mapped_column(
+        ForeignKey("workflow_executions.execution_id", ondelete="SET NULL"), index=True
+    )
+    retried_from_step: Mapped[str | None] = mapped_column(String(600))
     user_profile_id: Mapped[int | None] = mapped_column(ForeignKey("user_profiles.id", ondelete="SET NULL"))
     thread_id: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(15), default="pending")
@@ -118,6 +123,21 @@ class ExecutionLog(Base):
     queued_ms: Mapped[int | None]
     duration_ms: Mapped[int | None]
     timestamp: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+
+
+class StepCheckpoint(Base):
+    """What a step that has not ended did for good, and no log tells: its items, what it waits for, its release."""
+
+    __tablename__ = "step_checkpoints"
+    __table_args__ = (UniqueConstraint("execution_id", "node_id", "scope", "attempt", "kind"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    execution_id: Mapped[str] = mapped_column(ForeignKey("workflow_executions.execution_id", ondelete="CASCADE"))
+    node_id: Mapped[str] = mapped_column(String(100))
+    scope: Mapped[str] = mapped_column(String(500), default="")
+    attempt: Mapped[int] = mapped_column(default=0)
+    kind: Mapped[str] = mapped_column(String(20))
+    content: Mapped[str | None] = mapped_column(JsonText)
 
 
 class ExecutionEvents(Base):

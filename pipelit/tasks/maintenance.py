@@ -48,6 +48,18 @@ def _drain_journal() -> None:
     engine().drain_journal()
 
 
+def _restore_lost() -> None:
+    recovery = engine().recovery
+    recovery.losses.notice(clock.now_ms())
+    if recovery.losses.is_searching(clock.now_ms()):
+        engine().drain_journal()
+        recovery.losses.search()
+
+
+def _search_anew() -> None:
+    engine().recovery.losses.search_anew()
+
+
 def _start_pending() -> None:
     engine().recovery.start_pending()
 
@@ -61,6 +73,6 @@ def _forget_old() -> None:
     tokens.remove_expired(clock.now())
 
 
-EVERY_SECOND = tuple((1, job) for job in (_take_over, _sweep_deadlines, _drain_journal))
-JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _follow_up), (3600, _forget_old))
+EVERY_SECOND = tuple((1, job) for job in (_take_over, _sweep_deadlines, _drain_journal, _restore_lost))
+JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _follow_up), (600, _search_anew), (3600, _forget_old))
 """How often, in ticks of a second, and what."""

@@ -124,6 +124,7 @@ class Driver:
     log: list[Change] = field(default_factory=list)
     values: dict[StepId, Value] = field(default_factory=dict)
     items: dict[StepId, dict[int, Value]] = field(default_factory=dict)
+    finished: dict[StepId, Value] = field(default_factory=dict)
 
     @property
     def commands(self) -> list[Command]:
@@ -149,9 +150,9 @@ class Driver:
         change = Change(before, event, self.state, commands)
         self.log.append(change)
         if change.is_accepted:
-            self._store(event)
+            self.store(event)
             for command in commands:
-                self._carry_out(command)
+                self.carry_out(command)
             self.values = {step: value for step, value in self.values.items() if step in self.state.steps}
         return change
 
@@ -191,16 +192,18 @@ class Driver:
     def _deliver(self, position: int) -> None:
         self.tell(self.reply(self.bag.pop(position)))
 
-    def _store(self, event: Event) -> None:
+    def store(self, event: Event, recorded: Mapping[tuple[StepId, int], Value] = MappingProxyType({})) -> None:
+        """Keep what an attempt left: what was recorded of it, or what it says itself."""
         match event:
             case StepSucceeded(step, attempt) | StepResumed(step, attempt):
-                self.values[step] = f"{step}#{attempt}"
+                self.values[step] = recorded.get((step, attempt), f"{step}#{attempt}")
             case StepSuspended():
                 self.bag.append(event)
             case _:
                 pass
 
-    def _carry_out(self, command: Command) -> None:
+    def carry_out(self, command: Command) -> None:
+        """Do what is commanded: put messages into the bag, values in their place."""
         match command:
             case RunStep() | HoldStep():
                 self.bag.append(command)
@@ -213,7 +216,7 @@ class Driver:
             case FinishLoop(loop, total):
                 collected = self.items.pop(loop, {})
                 assert collected.keys() == set(range(total)), f"{loop} is finished without all its items"
-                self.values[loop] = [collected[index] for index in range(total)]
+                self.values[loop] = self.finished[loop] = [collected[index] for index in range(total)]
             case Finish():
                 pass
 

@@ -1,0 +1,132 @@
+"""Notices that the server has lost what it had, or came back with less, and has the lost executions rebuilt.
+
+Which run of the server was looked through stands on the server itself: if it does not, all is lost; if it is another
+run, the server was started anew, perhaps from an older copy. Either way every live execution is looked at, in the order
+of their making and some at a time, by whichever tick comes. Every ten minutes they are looked at in any case.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from sqlalchemy import select, tuple_
+
+from pipelit.engine.keys import EPOCH
+from pipelit.engine.rebuild import Rebuilder
+from pipelit.engine.store import Store
+from pipelit.extensions import db
+from pipelit.models.execution import WorkflowExecution
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100
+SLICE_SECONDS = 0.5
+"""How long one tick searches; the next goes on where it stopped."""
+
+BEGUN = ("running", "interrupted")
+LOCK = "pipelit:epoch:lock"
+LOCK_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """`announced_after`: in so many seconds every worker has said which steps it runs that nothing is known of."""
+
+    redis: Redis
+    store: Store
+    rebuilder: Rebuilder
+    announced_after: float
+
+    def notice(self, at_ms: int) -> bool:
+        """Whether this is another run of the server than the last time, or its data are gone: begin a search."""
+        known: Any = self.redis.hget(EPOCH, "server")
+        current = str(self.redis.info("server").get("run_id", ""))
+        if known == current:
+            return False
+        epoch = {"server": current, "noticed": at_ms, "is_thorough": 1, "cursor": ""}
+        if known is None:
+            epoch["lost"] = at_ms
+            log.warning("server_data_lost")
+        self.redis.hset(EPOCH, mapping={name: str(value) for name, value in epoch.items()})
+        return True
+
+    def search_anew(self) -> None:
+        """Begin a search for executions that were lost without anybody's noticing."""
+        self.redis.hsetnx(EPOCH, "cursor", "")
+
+    def is_searching(self, at_ms: int) -> bool:
+        """Whether a search is under way, and workers have had the time to announce what they run."""
+        noticed: Any
+        noticed, cursor = self.redis.hmget(EPOCH, "noticed", "cursor")
+        return cursor is not None and at_ms >= int(noticed or 0) + round(self.announced_after * 1000)
+
+    def is_older(self, row: WorkflowExecution) -> bool:
+        """Whether an execution was accepted before the server lost its data."""
+        lost: Any = self.redis.hget(EPOCH, "lost")
+        return lost is not None and row.created_at.timestamp() * 1000 < int(lost)
+
+    def search(self) -> int:
+        """Look at live executions for as long as a tick may, and restore those that are lost; how many were.
+
+        What the journal holds should have been written before. Needs an application context.
+        """
+        lock = self.redis.lock(LOCK, timeout=LOCK_SECONDS, blocking=False)
+        if not lock.acquire():
+            return 0
+        restored = 0
+        until = time.monotonic() + SLICE_SECONDS
+        try:
+            while time.monotonic() < until:
+                cursor, is_thorough = self.redis.hmget(EPOCH, "cursor", "is_thorough")
+                if cursor is None:
+                    break
+                batch = _batch(str(cursor))
+                restored += self._look_at(batch, is_thorough=is_thorough == "1")
+                self._move_on(batch)
+        finally:
+            if lock.owned():
+                lock.release()
+        if restored:
+            log.warning("executions_restored", executions=restored)
+        return restored
+
+    def _look_at(self, batch: Sequence[WorkflowExecution], *, is_thorough: bool) -> int:
+        lost = self.store.is_lost([row.execution_id for row in batch]) if batch else []
+        chosen = [row for row, is_lost in zip(batch, lost, strict=True) if is_lost or is_thorough]
+        restored = sum(self._restore(row) for row in chosen)
+        db.session.rollback()
+        return restored
+
+    def _restore(self, row: WorkflowExecution) -> bool:
+        try:
+            db.session.refresh(row)
+            return row.is_live and self.rebuilder.restore(row)
+        except (RedisConnectionError, RedisTimeoutError):
+            raise  # The broker is away; the next tick looks again.
+        except Exception:  # What is wrong with one execution must not keep the others from being restored.
+            log.exception("execution_not_restored", execution_id=row.execution_id)
+            return False
+
+    def _move_on(self, batch: Sequence[WorkflowExecution]) -> None:
+        if len(batch) < BATCH:
+            self.redis.hdel(EPOCH, "cursor", "is_thorough")
+            return
+        last = batch[-1]
+        self.redis.hset(EPOCH, "cursor", f"{last.created_at.timestamp():.6f} {last.execution_id}")
+
+
+def _batch(cursor: str) -> Sequence[WorkflowExecution]:
+    """The live executions that were made after the one at which the cursor stands."""
+    db.session.rollback()
+    order = (WorkflowExecution.created_at, WorkflowExecution.execution_id)
+    query = select(WorkflowExecution).where(WorkflowExecution.status.in_(BEGUN)).order_by(*order).limit(BATCH)
+    if cursor:
+        made, execution_id = cursor.split(" ")
+        query = query.where(tuple_(*order) > (datetime.fromtimestamp(float(made), UTC), execution_id))
+    return db.session.scalars(query).all()
