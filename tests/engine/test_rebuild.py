@@ -14,7 +14,8 @@ from pipelit.extensions import db, transaction
 from pipelit.models import PendingTask, StepCheckpoint, WorkflowExecution
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
-from pipelit.services import execution_events, executions
+from pipelit.services import answers, execution_events, executions
+from pipelit.services.answers import Answer
 from tests.engine.stories import (
     Gate,
     attempts,
@@ -175,7 +176,7 @@ def test_who_was_asked_is_asked_still_and_not_twice(hand: Hand, flag: str) -> No
 
     db.session.rollback()
     assert (outcome(row).status, db.session.query(PendingTask).one().task_id) == ("interrupted", question)
-    executions.resume(row.execution_id, by=ada)
+    answers.answer(row.execution_id, Answer(), by=ada)
     lose(hand)
     restore(hand)
     assert db.session.query(PendingTask).count() == 0
