@@ -11,7 +11,15 @@ from pipelit import clock
 from pipelit.engine import recollection
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core.commands import CollectResult, RunStep
-from pipelit.engine.core.events import Event, Failure, StepIterating, StepReleased, StepSuspended
+from pipelit.engine.core.events import (
+    Event,
+    Failure,
+    StepIterating,
+    StepReleased,
+    StepResumed,
+    StepSucceeded,
+    StepSuspended,
+)
 from pipelit.engine.core.graph import Plan
 from pipelit.engine.core.replay import Replayed, given_up, replay
 from pipelit.engine.core.state import ExecutionStatus, State, StepId, StepStatus
@@ -161,9 +169,10 @@ class Rebuilding(Transition):
                 return Report()
             case StepIterating() | StepSuspended() | StepReleased():
                 return self.known.report(event)
+            case StepSucceeded(step) | StepResumed(step):
+                return Report(outputs=self.recalled.get(step))
             case _:
-                step = getattr(event, "step", None)
-                return Report(outputs=self.recalled.get(step) if step is not None else None)
+                return Report()
 
     def _iterating(self, step: StepId, total: int, report: Report) -> None:
         known = self.after.steps.get(step)
