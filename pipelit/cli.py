@@ -18,6 +18,7 @@ COMMANDS = {
     "server": "pipelit.commands.server:server",
     "worker": "pipelit.commands.worker:worker",
     "migrate": "pipelit.commands.database:migrate",
+    "vacuum": "pipelit.commands.database:vacuum",
     "rotate-keys": "pipelit.commands.database:rotate_keys",
     "user": "pipelit.commands.user:user",
     "import": "pipelit.commands.workflow:import_workflow",

@@ -4,25 +4,32 @@
 gets exactly what it asks for. `declared` yields the same declarations as rows for `docs/configuration.md`.
 """
 
-import base64
-import binascii
 import dataclasses
 import hashlib
-import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from pipelit.errors import SettingsError
+from pipelit.parsers import Parser
+from pipelit.parsers import addresses as _addresses
+from pipelit.parsers import database_url as _database_url
+from pipelit.parsers import fernet_keys as _fernet_keys
+from pipelit.parsers import one_of as _one_of
+from pipelit.parsers import public_url as _public_url
+from pipelit.parsers import redis_url as _redis_url
+from pipelit.parsers import seconds as _seconds
+from pipelit.parsers import secret_key as _secret_key
+from pipelit.parsers import text as _text
+from pipelit.parsers import whole as _whole
+from pipelit.parsers import words as _words
 
 # A unix socket's address holds 108 bytes on Linux and 104 on macOS, the ending zero included.
 LONGEST_SOCKET_PATH = 100
-
-Parser = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,119 +54,6 @@ class Setting:
 
 def _setting(name: str, parse: Parser, default: str, help: str, *, secret: bool = False) -> Mapping[str, Setting]:
     return {"setting": Setting(name, parse, default, help, secret)}
-
-
-def _text(raw: str) -> str:
-    return raw
-
-
-def _words(raw: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in raw.split(",") if word.strip())
-
-
-def _whole(least: int, most: int) -> Parser:
-    """A parser of whole numbers within limits."""
-
-    def parse(raw: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,18}", raw) or not least <= int(raw) <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
-        return int(raw)
-
-    return parse
-
-
-def _seconds(raw: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", raw) or float(raw) <= 0:
-        raise ValueError("must be a number of seconds above zero, such as 6 or 2.5")
-    return float(raw)
-
-
-def _one_of(*choices: str) -> Parser:
-    def parse(raw: str) -> str:
-        if raw.lower() not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return raw.lower()
-
-    return parse
-
-
-def _database_url(raw: str) -> str:
-    """SQLAlchemy's form of the URL, always with psycopg 3 for PostgreSQL."""
-    scheme, separator, rest = raw.partition("://")
-    match scheme:
-        case "postgres" | "postgresql" | "postgresql+psycopg" if separator and urlsplit(f"http://{rest}").path.strip(
-            "/"
-        ):
-            return f"postgresql+psycopg://{rest}"
-        case "sqlite" if rest.startswith("//"):
-            return raw
-        case "sqlite":
-            raise ValueError("must name a file by its whole path (four slashes): sqlite:////srv/pipelit/pipelit.db")
-        case _:
-            raise ValueError("must look like sqlite:////whole/path.db or postgresql://user:password@host/database")
-
-
-def _redis_url(raw: str) -> str:
-    parts = urlsplit(raw)
-    match parts.scheme:
-        case "redis" | "rediss" if parts.hostname and _has_sane_port(raw):
-            return raw
-        case "unix" if parts.path.startswith("/"):
-            return raw
-        case _:
-            raise ValueError("must look like redis://host:6379/0, rediss://host:6379/0 or unix:///path/of/redis.sock")
-
-
-def _has_sane_port(url: str) -> bool:
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False
-
-
-def _public_url(raw: str) -> str | None:
-    if not raw:
-        return None
-    parts = urlsplit(raw)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be the address people open, such as https://pipelit.example.org")
-    return raw.rstrip("/")
-
-
-def _fernet_keys(raw: str) -> tuple[str, ...]:
-    keys = _words(raw)
-    for key in keys:
-        try:
-            length = len(base64.urlsafe_b64decode(key.encode("ascii")))
-        except (binascii.Error, UnicodeEncodeError):
-            length = 0
-        if length != 32:
-            raise ValueError(
-                "must hold Fernet keys: 32 bytes in URL-safe base64, 44 characters each, separated by commas"
-            )
-    return keys
-
-
-def _secret_key(raw: str) -> str:
-    if raw and len(raw) < 16:
-        raise ValueError("must have at least 16 characters")
-    return raw
-
-
-def _addresses(raw: str) -> tuple[str, ...]:
-    words = _words(raw)
-    for word in words:
-        if not re.fullmatch(r"[A-Za-z0-9_*]([A-Za-z0-9_.*-]*[A-Za-z0-9])?", word) and not _is_network(word):
-            raise ValueError(f"must list hosts, addresses or networks such as 127.0.0.0/8; {word!r} is none of them")
-    return words
-
-
-def _is_network(word: str) -> bool:
-    try:
-        ipaddress.ip_network(word, strict=False)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,6 +213,30 @@ class Settings:
             _whole(1, 100),
             "10",
             "How many workflows may call one another in a row before it counts as calling without end.",
+        )
+    )
+    keep_days: int = field(
+        metadata=_setting(
+            "PIPELIT_KEEP_DAYS",
+            _whole(0, 36_500),
+            "30",
+            "Days that an execution is kept after its end, with its logs, outputs and events; 0 for ever.",
+        )
+    )
+    keep_per_workflow: int = field(
+        metadata=_setting(
+            "PIPELIT_KEEP_PER_WORKFLOW",
+            _whole(0, 1_000_000_000),
+            "10000",
+            "Newest ended executions kept of each workflow; 0 for all of them.",
+        )
+    )
+    keep_executions: int = field(
+        metadata=_setting(
+            "PIPELIT_KEEP_EXECUTIONS",
+            _whole(0, 1_000_000_000),
+            "100000",
+            "Newest ended executions kept in all; 0 for all of them.",
         )
     )
     log_level: str = field(

@@ -21,7 +21,16 @@ celery = Celery("pipelit", set_as_current=True)
 
 WRITE = "pipelit_write"
 
-SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000")
+SQLITE_BUSY_MS = 5_000
+SQLITE_PRAGMAS = (
+    # First, because it is settled with the first page of a new file; for one that is there it changes nothing.
+    "auto_vacuum=INCREMENTAL",
+    "journal_mode=WAL",
+    "synchronous=NORMAL",
+    "foreign_keys=ON",
+    f"busy_timeout={SQLITE_BUSY_MS}",
+    "cache_size=-8000",
+)
 
 
 def connect_redis(url: str) -> "Redis":

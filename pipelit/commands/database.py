@@ -1,4 +1,4 @@
-"""`pipelit migrate` and `pipelit rotate-keys`."""
+"""`pipelit migrate`, `pipelit vacuum` and `pipelit rotate-keys`."""
 
 import click
 
@@ -7,7 +7,7 @@ from pipelit.assembly import assemble
 from pipelit.commands.context import application
 from pipelit.launcher import database
 from pipelit.launcher.environment import load_settings, prepare_home
-from pipelit.services import credentials
+from pipelit.services import credentials, space
 
 
 @click.command()
@@ -20,6 +20,17 @@ def migrate() -> None:
     with assemble(settings).app_context():
         database.upgrade()
     click.echo("The database is up to date.")
+
+
+@click.command()
+def vacuum() -> None:
+    """Write a SQLite file anew without its free space; stop everything else before."""
+    with application():
+        before, after = space.compact()
+    if before:
+        click.echo(f"The database had {before:,} bytes and has {after:,} now.")
+    else:
+        click.echo("The database is not a SQLite file: PostgreSQL reuses free space by itself.")
 
 
 @click.command("rotate-keys")

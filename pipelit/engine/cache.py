@@ -1,4 +1,4 @@
-"""Plans by the hash of their content: in the process, in Redis, and in SQL for ever."""
+"""Plans by the hash of their content: in the process, in Redis, and in SQL for as long as they are referred to."""
 
 import threading
 from collections import OrderedDict
@@ -49,11 +49,12 @@ class Recent(Generic[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A stored plan and the workflow version it was compiled from."""
+    """A stored plan, the workflow version it was compiled from, and when (ms since the epoch)."""
 
     plan: Plan
     plan_hash: str
     version_id: int
+    at_ms: int
 
 
 class Plans:

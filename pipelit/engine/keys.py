@@ -14,6 +14,9 @@ RECORDED = "recorded:"
 """Channel prefix: the journal says here that an execution's final row is committed."""
 
 
+EXECUTION_PREFIX = "pipelit:x:"
+
+
 class ExecutionKeys(NamedTuple):
     """The keys of one live execution. `data` holds outputs, loop items and loop results in fields of their own."""
 
@@ -24,7 +27,7 @@ class ExecutionKeys(NamedTuple):
 
     @classmethod
     def of(cls, execution_id: str) -> Self:
-        base = f"pipelit:x:{execution_id}:"
+        base = f"{EXECUTION_PREFIX}{execution_id}:"
         return cls(f"{base}meta", f"{base}steps", f"{base}data", f"{base}events")
 
 

@@ -15,13 +15,13 @@ LIVE = ("pending", "running", "interrupted")
 
 
 class CompiledPlan(Base):
-    """A Plan by the hash of its content; many executions share one."""
+    """A Plan by the hash of its content; many executions share one. `compiled_at` is when that was last done anew."""
 
     __tablename__ = "compiled_plans"
 
     hash: Mapped[str] = mapped_column(String(32), primary_key=True)
     plan: Mapped[str] = mapped_column(JsonText)
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+    compiled_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
 
 
 class WorkflowExecution(Base):
@@ -47,8 +47,10 @@ class WorkflowExecution(Base):
 
     execution_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     workflow_id: Mapped[int] = mapped_column(ForeignKey("workflows.id", ondelete="CASCADE"))
-    workflow_version_id: Mapped[int | None] = mapped_column(ForeignKey("workflow_versions.id", ondelete="SET NULL"))
-    plan_hash: Mapped[str] = mapped_column(ForeignKey("compiled_plans.hash"))
+    workflow_version_id: Mapped[int | None] = mapped_column(
+        ForeignKey("workflow_versions.id", ondelete="SET NULL"), index=True
+    )
+    plan_hash: Mapped[str] = mapped_column(ForeignKey("compiled_plans.hash"), index=True)
     trigger_node_id: Mapped[str] = mapped_column(String(100))
     parent_execution_id: Mapped[str | None] = mapped_column(
         ForeignKey("workflow_executions.execution_id", ondelete="SET NULL"), index=True

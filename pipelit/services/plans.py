@@ -4,6 +4,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from pipelit import clock
 from pipelit.engine.cache import Compiled
 from pipelit.engine.compiler import compile_plan
 from pipelit.engine.core import codec
@@ -15,15 +16,20 @@ from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerNode
 from pipelit.services import content, graph, idempotency
 
+TRUSTED_MS = 12 * 3_600_000
+"""How long a process relies on what it has stored; well below what `retention` leaves alone."""
+
 
 def current(workflow: Workflow, trigger_node_id: str) -> Compiled:
     """The plan of what a trigger reaches in the workflow as it is now, stored so that an execution can refer to it.
 
-    A revision never changes, so what was found once holds for this process. Raises `InvalidGraph`.
+    A revision never changes, so what was found once holds for this process, and is stored again now and then: plans
+    that nothing refers to are not kept for ever. Raises `InvalidGraph`.
     """
-    kept = engine().plans.compiled
-    key = (workflow.id, workflow.revision, trigger_node_id)
-    return kept.get(key) or _compile(workflow, trigger_node_id)
+    found = engine().plans.compiled.get((workflow.id, workflow.revision, trigger_node_id))
+    if found is not None and clock.now_ms() - found.at_ms < TRUSTED_MS:
+        return found
+    return _compile(workflow, trigger_node_id)
 
 
 def choose_trigger(workflow: Workflow, wanted: str | None) -> str:
@@ -69,7 +75,7 @@ def _compile(workflow: Workflow, trigger_node_id: str) -> Compiled:
             version_id = _store(session, loaded, plan_hash, text)
     engine().plans.share(plan_hash, plan, text)
     return engine().plans.compiled.put(
-        (loaded.id, loaded.revision, trigger_node_id), Compiled(plan, plan_hash, version_id)
+        (loaded.id, loaded.revision, trigger_node_id), Compiled(plan, plan_hash, version_id, clock.now_ms())
     )
 
 
@@ -83,12 +89,15 @@ def _loaded_at_one_revision(workflow: Workflow) -> Workflow:
 
 
 def _store(session: Session, workflow: Workflow, plan_hash: str, text: str) -> int:
-    if session.get(CompiledPlan, plan_hash) is None:
+    known = session.get(CompiledPlan, plan_hash)
+    if known is None:
         session.add(CompiledPlan(hash=plan_hash, plan=text))
+    else:
+        known.compiled_at = clock.now()
     mine = WorkflowVersion.workflow_id == workflow.id
-    known = session.scalar(select(WorkflowVersion.id).where(mine, WorkflowVersion.revision == workflow.revision))
-    if known is not None:
-        return known
+    there = session.scalar(select(WorkflowVersion.id).where(mine, WorkflowVersion.revision == workflow.revision))
+    if there is not None:
+        return there
     last = session.scalar(select(func.max(WorkflowVersion.number)).where(mine)) or 0
     version = WorkflowVersion(
         workflow_id=workflow.id,

@@ -1,4 +1,4 @@
-"""What is looked after once a second, and once an hour."""
+"""What is looked after once a second, and once a minute."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -6,10 +6,11 @@ from datetime import timedelta
 import structlog
 
 from pipelit import clock
+from pipelit.engine import leftovers
 from pipelit.engine.runtime import engine
 from pipelit.engine.tick import TICK
-from pipelit.extensions import celery
-from pipelit.services import aftermath, idempotency, tokens
+from pipelit.extensions import celery, settings
+from pipelit.services import aftermath, retention
 from pipelit.tasks.base import in_app
 
 FOLLOW_UP_GRACE = timedelta(seconds=5)
@@ -68,11 +69,15 @@ def _follow_up() -> None:
     aftermath.sweep(clock.now() - FOLLOW_UP_GRACE)
 
 
-def _forget_old() -> None:
-    idempotency.forget_old(clock.now())
-    tokens.remove_expired(clock.now())
+def _remove_old() -> None:
+    retention.sweep(retention.Policy.of(settings()), clock.now())
+
+
+def _forget_leftovers() -> None:
+    leftovers.forget_leftovers(engine().redis, engine().store)
 
 
 EVERY_SECOND = tuple((1, job) for job in (_take_over, _sweep_deadlines, _drain_journal, _restore_lost))
-JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _follow_up), (600, _search_anew), (3600, _forget_old))
+EVERY_MINUTE = ((60, _remove_old), (60, _forget_leftovers))
+JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _follow_up), *EVERY_MINUTE, (600, _search_anew))
 """How often, in ticks of a second, and what."""

@@ -1,8 +1,11 @@
 """The database from the command line: its revision and the keys of its secrets."""
 
+import re
+import sqlite3
+
 from cryptography.fernet import Fernet
 from flask import Flask
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from pipelit.extensions import db, transaction
 from pipelit.launcher import database
@@ -57,3 +60,27 @@ def test_with_the_old_key_behind_the_new_one_everything_can_be_read(app: Flask):
 
     with app.app_context():
         database.check_encryption_keys()
+
+
+def test_a_file_from_before_is_made_one_that_can_shrink(pipelit: Command, empty_database_url: str, database_kind: str):
+    if database_kind == "sqlite":
+        with sqlite3.connect(str(make_url(empty_database_url).database)) as before:
+            before.execute("CREATE TABLE heap (content)")
+            before.execute("INSERT INTO heap VALUES (zeroblob(3000000))")
+            before.execute("DROP TABLE heap")
+        before.close()
+    assert pipelit("migrate", DATABASE_URL=empty_database_url).returncode == 0
+
+    done = pipelit("vacuum", DATABASE_URL=empty_database_url)
+
+    assert done.returncode == 0, done.stderr
+    if database_kind == "postgresql":
+        assert "not a SQLite file" in done.stdout
+        return
+    larger, smaller = (
+        int(number.replace(",", "")) for number in re.findall(r"had ([\d,]+) .* has ([\d,]+)", done.stdout)[0]
+    )
+    assert larger > 3_000_000 > smaller
+    with sqlite3.connect(str(make_url(empty_database_url).database)) as after:
+        assert after.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    after.close()
