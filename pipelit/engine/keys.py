@@ -102,6 +102,6 @@ class TaskId(NamedTuple):
         return cls(execution_id, StepId.parse(node)._replace(scope=parse_scope(scope)), int(attempt))
 
 
-def death_key(task: TaskId) -> str:
-    """Where the worker says how the process died that ran an attempt."""
-    return f"pipelit:death:{task}"
+def death_key(process: str) -> str:
+    """Where the worker says how one of its processes (`host/pid`) died."""
+    return f"pipelit:death:{process}"

@@ -194,13 +194,17 @@ class Store:
             return None
         return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, int(started_ms), placement)
 
-    def note_death(self, task: TaskId, reason: str) -> None:
-        """Keep for a while how the process that ran an attempt died, for whoever takes over."""
-        self.redis.set(death_key(task), reason, ex=DEATH_SECONDS)
+    def note_death(self, process: str, reason: str) -> None:
+        """Keep for a while how a process (`host/pid`) died, for whoever takes its step over."""
+        self.redis.set(death_key(process), reason, ex=DEATH_SECONDS)
 
     def death(self, task: TaskId) -> str:
-        """How the process that ran an attempt died; '' if nobody knows."""
-        return str(self.redis.get(death_key(task)) or "")
+        """How the process that claimed an attempt died; '' if nobody knows."""
+        claim = self.owner(task.execution_id, task.step)
+        if claim is None:
+            return ""
+        process, _, _start = claim.split(" ")[1].rpartition("/")
+        return str(self.redis.get(death_key(process)) or "")
 
     def owner(self, execution_id: str, step: StepId) -> str | None:
         """The claim of a step as it was written: `attempt owner`."""

@@ -1,6 +1,7 @@
 """What the process that keeps the pool learns of a step whose process has died."""
 
 import re
+import socket
 from typing import Any
 
 import structlog
@@ -8,7 +9,6 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 from redis.exceptions import RedisError
 
-from pipelit.engine.keys import TaskId
 from pipelit.engine.runtime import EXTENSION, Engine
 from pipelit.extensions import celery
 from pipelit.tasks.base import CONF_KEY
@@ -27,7 +27,7 @@ class StepRequest(Request):  # type: ignore[misc]  # Celery has no types.
         # The pool wraps what it raises, to keep the traceback with it.
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if isinstance(error, WorkerLostError):
-            _note_death(self.id, how(error))
+            _note_death(self.worker_pid, how(error))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
 
@@ -38,9 +38,9 @@ def how(error: WorkerLostError) -> str:
     return OF_MEMORY.get(said, said)
 
 
-def _note_death(task_id: str, reason: str) -> None:
+def _note_death(pid: int, reason: str) -> None:
     engine: Engine = celery.conf[CONF_KEY].extensions[EXTENSION]
     try:
-        engine.store.note_death(TaskId.parse(task_id), reason)
+        engine.store.note_death(f"{socket.gethostname()}/{pid}", reason)
     except RedisError:
         log.warning("broker_unreachable")
