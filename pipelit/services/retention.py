@@ -181,11 +181,11 @@ RULES: tuple[Rule, ...] = (
 
 
 def _ended(*conditions: ColumnElement[bool]) -> Select[str]:
-    """Ended executions, the oldest first; those that a live execution has started are still its own."""
+    """Ended executions, the oldest first: of which nothing is still to follow, and that no live one has started."""
     parent = aliased(WorkflowExecution)
     is_awaited = exists().where(parent.execution_id == WorkflowExecution.parent_execution_id, parent.status.in_(LIVE))
-    ended = select(WorkflowExecution.execution_id).where(WorkflowExecution.status.not_in(LIVE), ~is_awaited)
-    return ended.where(*conditions).order_by(WorkflowExecution.created_at)
+    is_over = WorkflowExecution.status.not_in(LIVE), ~WorkflowExecution.needs_follow_up, ~is_awaited
+    return select(WorkflowExecution.execution_id).where(*is_over, *conditions).order_by(WorkflowExecution.created_at)
 
 
 def _read(counts: Select[int, int]) -> dict[int, int]:

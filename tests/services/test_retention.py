@@ -28,7 +28,7 @@ from pipelit.models import (
     WorkflowVersion,
 )
 from pipelit.models.node import ComponentConfig, WorkflowNode
-from pipelit.services import executions, retention, space
+from pipelit.services import aftermath, executions, retention, space
 from pipelit.services.retention import Policy
 from pipelit.tasks.maintenance import tick
 from tests.engine.stories import START, author, outcome, started, started_with, template
@@ -201,7 +201,18 @@ def test_what_a_live_execution_has_started_stays_with_it(hand: Hand) -> None:
     executions.cancel(parent.execution_id, by=author("bob"))
     outcome(parent)
     assert sweep(MONTH) == 1
-    assert orphan not in ids()
+    assert not {child, orphan} & ids()
+
+
+def test_what_is_still_to_be_followed_up_stays(hand: Hand) -> None:
+    row = waiting(hand)
+    (failed,) = ended_before(row, [90], status="failed", needs_follow_up=True)
+
+    assert sweep(MONTH) == 0
+    aftermath.sweep(NOW)
+    assert sweep(MONTH) == 1
+
+    assert failed not in ids()
 
 
 def test_one_execution_may_have_left_more_than_is_deleted_at_once(hand: Hand) -> None:
