@@ -103,5 +103,5 @@ class TaskId(NamedTuple):
 
 
 def death_key(process: str) -> str:
-    """Where the worker says how one of its processes (`host/pid`) died."""
+    """Where the worker says how one of its processes (`machine/keeper.pid`) died."""
     return f"pipelit:death:{process}"

@@ -30,7 +30,12 @@ def owner() -> str:
 
 @lru_cache(maxsize=1)
 def _named(pid: int) -> str:
-    return f"{machine()}/{os.getppid()}.{pid}/{processes.started(pid)}"
+    return f"{process_of(pid, keeper=os.getppid())}/{processes.started(pid)}"
+
+
+def process_of(pid: int, *, keeper: int) -> str:
+    """A process without its start time, as its keeper knows it after its end."""
+    return f"{machine()}/{keeper}.{pid}"
 
 
 @lru_cache(maxsize=1)

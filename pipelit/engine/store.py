@@ -195,7 +195,7 @@ class Store:
         return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, int(started_ms), placement)
 
     def note_death(self, process: str, reason: str) -> None:
-        """Keep for a while how a process (`host/pid`) died, for whoever takes its step over."""
+        """Keep for a while how a process (`machine/keeper.pid`) died, for whoever takes its step over."""
         self.redis.set(death_key(process), reason, ex=DEATH_SECONDS)
 
     def death(self, task: TaskId) -> str:

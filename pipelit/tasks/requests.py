@@ -1,7 +1,7 @@
 """What the process that keeps the pool learns of a step whose process has died."""
 
+import os
 import re
-import socket
 from typing import Any
 
 import structlog
@@ -9,6 +9,7 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 from redis.exceptions import RedisError
 
+from pipelit.engine.lease import process_of
 from pipelit.engine.runtime import EXTENSION, Engine
 from pipelit.extensions import celery
 from pipelit.tasks.base import CONF_KEY
@@ -41,6 +42,6 @@ def how(error: WorkerLostError) -> str:
 def _note_death(pid: int, reason: str) -> None:
     engine: Engine = celery.conf[CONF_KEY].extensions[EXTENSION]
     try:
-        engine.store.note_death(f"{socket.gethostname()}/{pid}", reason)
+        engine.store.note_death(process_of(pid, keeper=os.getpid()), reason)
     except RedisError:
         log.warning("broker_unreachable")
