@@ -97,10 +97,27 @@ def _request(task: TaskId) -> Mapping[str, Json] | None:
 def _is_over(task: TaskId) -> bool:
     """Whether the step, or its whole execution, is known to have gone on without the child.
 
-    That the working state is lost is no sign of it: the step may be run again, and wait again.
+    That the step does not wait is no sign of it: after a loss it may be run again, find the child, and wait again.
     """
     parent = _row(task.execution_id)
-    return parent is not None and (not parent.is_live or engine().store.load(task.execution_id) is not None)
+    if parent is None or not parent.is_live:
+        return parent is not None
+    loaded = engine().store.load(task.execution_id)
+    if loaded is None:
+        return False
+    known = loaded[0].state.steps.get(task.step)
+    return _is_folded(loaded[0].state, task.step) if known is None else known.is_settled
+
+
+def _is_folded(state: State, step: StepId) -> bool:
+    """Whether an iteration around the step is over, so that the state has forgotten the step."""
+    for depth, (loop, index) in enumerate(step.scope):
+        owner = state.steps.get(StepId(loop, step.scope[:depth]))
+        if owner is None or owner.is_settled or owner.progress is None:
+            return owner is not None and owner.is_settled
+        if index not in owner.progress.open:
+            return index < owner.progress.following
+    return False
 
 
 def _row(execution_id: str) -> WorkflowExecution | None:

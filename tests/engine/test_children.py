@@ -410,6 +410,27 @@ def test_a_large_output_comes_back_whole(hand: Hand) -> None:
     assert keys_of(row) == {"meta"}
 
 
+def test_a_step_that_is_run_again_after_a_loss_keeps_its_child(hand: Hand) -> None:
+    """A late message meets a step that does not wait at the moment: it will, and its child goes on meanwhile."""
+    sleeping()
+    row = calling()
+    hand.deliver()
+    (attend,) = hand.waiting("triggers")
+    hand.run_all(until=lambda: bool(children_of(row)) and not hand.waiting())
+    meta, steps = (f"pipelit:x:{row.execution_id}:{part}" for part in ("meta", "steps"))
+    hand.redis.hset(steps, "call", '["ready",2,0,0,null,null]')
+
+    hand.run(attend)
+    assert [child.status for child in children_of(row)] == ["running"]
+    hand.redis.hdel(steps, "call")
+    hand.run(attend)
+    assert [child.status for child in children_of(row)] == ["running"]
+    hand.redis.delete(meta)
+    hand.run(attend)
+
+    assert [child.status for child in children_of(row)] == ["running"]
+
+
 def test_nobody_is_asked_by_mistake(hand: Hand) -> None:
     """A message about a step that never waited for an execution does nothing."""
     row = started({"pause": ("wait", {"external": True})}, "start -> pause")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -82,13 +83,13 @@ class Crew:
         """Start a worker for each lane, and wait until all of them take messages."""
         return self._ready([self._spawn(lane, **environ) for lane in lanes])
 
-    def run(self, nodes: Nodes, edges: str) -> WorkflowExecution:
+    def run(self, nodes: Nodes, edges: str, **start: Any) -> WorkflowExecution:
         """Start an execution of a new workflow of `start`, a manual trigger, and these nodes."""
         with transaction() as session:
             user = UserProfile(username=f"user{os.urandom(4).hex()}", role="admin")
             session.add(user)
         workflow = build({"start": ("trigger_manual", {}), **nodes}, edges)
-        return executions.start(workflow.slug, by=user)
+        return executions.start(workflow.slug, by=user, **start)
 
     def outcome(self, row: WorkflowExecution) -> WorkflowExecution:
         db.session.rollback()

@@ -54,6 +54,7 @@ def test_an_expression_may_say_how_long() -> None:
         ({"until": {}}, "config.until"),
         ({"seconds": -1}, "config.seconds"),
         ({"seconds": 1e12}, "config.seconds"),
+        ({"seconds": 315_360_000}, "config.seconds"),
         ({"seconds": "5"}, "config.seconds"),
     ],
 )
@@ -62,6 +63,27 @@ def test_there_is_exactly_one_thing_to_wait_for(config: dict[str, Json], path: s
         WAIT.check(config)
 
     assert list(refusal.value.errors) == [path]
+
+
+@pytest.mark.parametrize(
+    ("config", "field"), [({"seconds": "{{ a.far }}"}, "seconds"), ({"until": "2036-03-14"}, "until")]
+)
+def test_nobody_waits_for_ten_years(config: dict[str, Json], field: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{field}: .*at most a year"):
+        run(WAIT, config, FakeContext({"a": {"far": 315_360_000}}))
+
+
+@pytest.mark.parametrize(
+    ("config", "methods"),
+    [
+        ({"seconds": 5}, ()),
+        ({"external": True}, ("POST",)),
+        ({"external": True, "resume_by_get": True}, ("GET", "POST")),
+        ({"seconds": 5, "resume_by_get": True}, ()),
+    ],
+)
+def test_only_who_waits_for_the_outside_has_an_address(config: dict[str, Json], methods: tuple[str, ...]) -> None:
+    assert WAIT.resume_methods(config) == methods
 
 
 def test_an_expression_that_gives_no_time_is_named() -> None:
