@@ -133,6 +133,24 @@ def test_batches_are_items_of_their_own_and_have_one_result_each(hand: Hand) -> 
     assert outcome(row).final_output == ["45 of 3", "145 of 3", "110 of 3"]
 
 
+def test_a_hundred_thousand_items_go_through_in_batches(hand: Hand) -> None:
+    row = started(
+        {
+            "each": numbers(100_000, batch_size=400, concurrency=3),
+            "a": template("{{ loop.item | sum }}"),
+            "end": template("{{ each.results | sum }}"),
+        },
+        f"{LOOP}; each -> end",
+    )
+    data, sizes = ExecutionKeys.of(row.execution_id).data, []
+    while hand.deliver():
+        sizes.append(engine().redis.memory_usage(data) or 0)
+
+    assert outcome(row).final_output == sum(range(100_000))
+    assert len(attempts(row, "a")) == 250
+    assert max(sizes) < 1_000_000, "no more than a page of the batches is kept"
+
+
 class TestWithLittleRoom:
     """What comes out of loops that are larger than the working state takes."""
 
