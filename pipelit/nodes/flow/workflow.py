@@ -84,9 +84,7 @@ class CallWorkflow(StepNode[WorkflowCallConfig]):
         wanted = config.workflow_slug or config.subworkflow_id
         if wanted is None:
             raise ConfigError("workflow_slug: Say which workflow to run.")
-        payload = config.payload if config.payload is not None else _object_of(passed_on(context.inputs))
-        if not isinstance(payload, dict):
-            raise ConfigError(f"payload: Not an object but {described(payload)}.")
+        payload = config.payload if isinstance(config.payload, dict) else _object_of(passed_on(context.inputs))
         return Suspended(Child(wanted, payload, config.text or "", config.wait))
 
 

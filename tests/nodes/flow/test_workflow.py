@@ -50,5 +50,5 @@ def test_what_cannot_be_called_is_refused(config: dict[str, Json], path: str) ->
 def test_what_shows_only_when_it_runs_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^workflow_slug: "):
         run(CALL, {})
-    with pytest.raises(ConfigError, match=r"^payload: Not an object but the number 5"):
+    with pytest.raises(ConfigError, match=r"^payload: Give an object, not 5"):
         run(CALL, {"workflow_slug": "a", "payload": "{{ a.n }}"}, FakeContext({"a": {"n": 5}}))
