@@ -10,12 +10,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.cpu import spent
 from bench.plain import plain_flask
 from bench.ports import free_port
 from bench.stage import ROOT
@@ -37,14 +38,20 @@ class Latency:
 
 @dataclass(frozen=True)
 class Figures:
-    """`rss_mb` counts shared pages in every process, `pss_mb` counts them once."""
+    """`rss_mb` counts shared pages in every process, `pss_mb` counts them once.
+
+    `webhook` answers with the output of its one node, `accepted` at once. `cpu_ms` is the processor time of one request
+    of each sort, executing it included, by kind of process.
+    """
 
     first_start_s: float
     second_start_s: float
     rss_mb: float
     pss_mb: float
     webhook: Latency
+    accepted: Latency
     flask: Latency
+    cpu_ms: Mapping[str, Mapping[str, float]]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -53,6 +60,8 @@ class Figures:
             "idle_rss_mb": self.rss_mb,
             "idle_pss_mb": self.pss_mb,
             "webhook": vars(self.webhook),
+            "accepted": vars(self.accepted),
+            "cpu_ms": self.cpu_ms,
             "plain_flask": vars(self.flask),
         }
 
@@ -65,11 +74,27 @@ def measure() -> Figures:
         with running(Path(home)) as (port, process, second):
             time.sleep(3)
             rss, pss = weight(process.pid)
-            path = _webhook(port)
-            webhook = latency(port, path)
+            key = _api(port, "POST", "/auth/setup/", {"username": "bench", "password": "correct horse battery"})["key"]
+            replying, accepting = _webhook(port, key, "last"), _webhook(port, key, "now")
+            webhook, accepted = latency(port, replying), latency(port, accepting, 202)
+            time.sleep(3)
+            cpu = {
+                "reply": _cpu(process.pid, port, replying, 200),
+                "acceptance": _cpu(process.pid, port, accepting, 202),
+            }
         with plain_flask() as flask_port:
             flask = latency(flask_port, "/")
-    return Figures(first, second, rss, pss, webhook, flask)
+    return Figures(first, second, rss, pss, webhook, accepted, flask, cpu)
+
+
+def _cpu(pid: int, port: int, path: str, status: int) -> dict[str, float]:
+    """Milliseconds of each kind of process for one of `CALLS` requests, what they started included."""
+    call = _caller(port, path, status)
+    with spent(_family(pid)) as used:
+        for _ in range(CALLS):
+            call()
+        time.sleep(2)
+    return {kind: used[kind] / CALLS for kind in ("web", "redis", "steps", "system")}
 
 
 @contextmanager
@@ -105,21 +130,21 @@ def weight(pid: int) -> tuple[float, float]:
     return rss / 1024, pss / 1024
 
 
-def latency(port: int, path: str) -> Latency:
+def latency(port: int, path: str, status: int = 200) -> Latency:
     """Call one address: first alone, then from several threads for some seconds."""
-    call = _caller(port, path)
+    call = _caller(port, path, status)
     for _ in range(20):
         call()
     alone = sorted(call() for _ in range(CALLS))
-    return Latency(statistics.median(alone), alone[int(len(alone) * 0.99)], _per_second(port, path))
+    return Latency(statistics.median(alone), alone[int(len(alone) * 0.99)], _per_second(port, path, status))
 
 
-def _per_second(port: int, path: str) -> float:
+def _per_second(port: int, path: str, status: int) -> float:
     counts: list[int] = []
     until = time.perf_counter() + LOAD_SECONDS
 
     def work() -> None:
-        call, count = _caller(port, path), 0
+        call, count = _caller(port, path, status), 0
         while time.perf_counter() < until:
             call()
             count += 1
@@ -133,7 +158,7 @@ def _per_second(port: int, path: str) -> float:
     return sum(counts) / LOAD_SECONDS
 
 
-def _caller(port: int, path: str) -> Callable[[], float]:
+def _caller(port: int, path: str, status: int) -> Callable[[], float]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     body, headers = json.dumps({"name": "Ada"}), {"Content-Type": "application/json"}
 
@@ -142,26 +167,25 @@ def _caller(port: int, path: str) -> Callable[[], float]:
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
         answer = response.read()
-        if response.status != 200:
+        if response.status != status:
             raise RuntimeError(f"{response.status}: {answer!r}")
         return (time.perf_counter() - began) * 1000
 
     return call
 
 
-def _webhook(port: int) -> str:
-    """Make a user and a workflow of webhook → template; returns the webhook's path."""
-    key = _api(port, "POST", "/auth/setup/", {"username": "bench", "password": "correct horse battery"})["key"]
-    slug = _api(port, "POST", "/workflows/", {"name": "Bench"}, key)["slug"]
+def _webhook(port: int, key: str, respond: str) -> str:
+    """Make a workflow of webhook → template; returns the webhook's path."""
+    slug = _api(port, "POST", "/workflows/", {"name": f"Bench {respond}"}, key)["slug"]
     graph = {
         "nodes": [
-            {"node_id": "hook", "component_type": "trigger_webhook", "config": {"path": "bench", "respond": "last"}},
+            {"node_id": "hook", "component_type": "trigger_webhook", "config": {"path": respond, "respond": respond}},
             {"node_id": "greet", "component_type": "template", "config": {"template": "Hello {{ hook.body.name }}"}},
         ],
         "edges": [{"source_node_id": "hook", "target_node_id": "greet"}],
     }
     _api(port, "PUT", f"/workflows/{slug}/graph/", graph, key)
-    return "/api/v1/webhooks/bench"
+    return f"/api/v1/webhooks/{respond}"
 
 
 def _api(port: int, method: str, path: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
