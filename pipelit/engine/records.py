@@ -63,6 +63,8 @@ START = (
     .values(status="running", started_at=bindparam("new_started_at"))
 )
 
+FORGET_TASKS = TASKS.delete().where(TASKS.c.execution_id.in_(bindparam("over", expanding=True)))
+
 
 def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, bytes]) -> None:
     """Write entries of executions that are all there; `kept_events` are those of the executions that end."""
@@ -87,7 +89,7 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
         events = [{"execution_id": execution_id, "events": kept_events[execution_id]} for execution_id in over]
         insert_once(session.connection(), EVENTS, events)
         orphans.remove(session, over)
-        session.execute(TASKS.delete().where(TASKS.c.execution_id.in_(over)))
+        session.connection().execute(FORGET_TASKS, {"over": list(over)})
 
 
 def existing(session: Session, ids: set[str]) -> set[str]:
