@@ -41,7 +41,7 @@ class Coordinator:
     def start(self, start: Start) -> bool:
         """Begin an execution. False if it has begun already, or even ended."""
         plan = self.plans.get(start.workflow_id, start.plan_hash)
-        at = clock.now_ms()
+        at = clock.precise_ms()
         meta = Meta(start.plan_hash, start.workflow_id, start.slug, at, start.placement)
         before = State()
         after, commands = advance(plan, before, Started())
@@ -95,7 +95,7 @@ class Coordinator:
             after, commands = advance(plan, snapshot.state, fact)
             if after is snapshot.state:
                 return None
-            transition = Transition(self.tools, execution_id, plan, meta, clock.now_ms(), here)
+            transition = Transition(self.tools, execution_id, plan, meta, clock.precise_ms(), here)
             transaction = transition.build(snapshot.state, after, fact, commands, report or Report())
             version = self.store.commit(transaction, snapshot.version)
             if version is not None:

@@ -122,7 +122,7 @@ class Dispatcher:
         self._producer: Producer | None = None
         self._pid = 0
         self._templates: dict[tuple[str, str], Template] = {}
-        self._writer_called_ms = 0
+        self._writer_called_ms = 0.0
 
     def message(self, name: str, args: list[Any], *, task_id: str, queue: str, countdown: float = 0.0) -> Message:
         """The message that `send_task` with these arguments would put on the queue; `countdown` in seconds."""
@@ -133,7 +133,7 @@ class Dispatcher:
             template = self._templates[name, queue] = Template(self._record(name, args, task_id, queue))
         return template.filled(args, task_id, self.celery.current_worker_task)
 
-    def step(self, task: TaskId, *, meta: Meta, due_ms: int, lane: str, delay: float = 0.0) -> Message:
+    def step(self, task: TaskId, *, meta: Meta, due_ms: float, lane: str, delay: float = 0.0) -> Message:
         """The message that runs one attempt of a step; `due_ms` is when it may start, for the time accounting."""
         args = [task.execution_id, str(task.step), task.attempt, due_ms, list(meta)]
         return self.message(RUN_STEP, args, task_id=str(task), queue=lane, countdown=delay)
@@ -154,7 +154,7 @@ class Dispatcher:
         """The message that has the journal written to SQL, now or after lingering for more to come."""
         return self.message(DRAIN_JOURNAL, [is_urgent], task_id="journal-drain", queue=MAINTENANCE)
 
-    def calls_writer(self, at_ms: int) -> bool:
+    def calls_writer(self, at_ms: float) -> bool:
         """Whether a transition at this time should call the journal's writer: not when another one has just done so.
 
         If that one was too early, or was never applied, the next tick writes what is there.

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     HELD = "held"
     RELEASED = "released"
     EDITED = "edited"
+    WAITED = "waited"
     ENDED = "ended"
 
 

@@ -72,6 +72,10 @@ def postponed_field(step: StepId) -> str:
     return f"postponed:{step}"
 
 
+def held_field(step: StepId) -> str:
+    return f"held:{step}"
+
+
 def claim_field(step: StepId) -> str:
     return f"claim:{step}"
 

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pipelit.engine import broadcast, values
@@ -26,10 +26,11 @@ END_EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an attempt leaves beside its event; `input` and `outputs` are JSON texts, `started_ms` is an epoch.
+    """What an attempt leaves beside its event; `input` and `outputs` are JSON texts.
 
     `items` are the first page of what a loop has to do, each a JSON text. `until` says what a suspended step waits for,
-    as `waiting.described` has it; None is a time.
+    as `waiting.described` has it; None is a time. `started_ms`, `returned_ms` (when its node had returned) and
+    `waits_from_ms` are times since the epoch, the other times are how long something took.
     """
 
     input: str | None = None
@@ -37,12 +38,22 @@ class Report:
     items: tuple[str, ...] = ()
     wake_ms: int | None = None
     until: Mapping[str, Json] | None = None
-    queued_ms: int | None = None
-    started_ms: int | None = None
+    queued_ms: float | None = None
+    started_ms: float | None = None
+    resolve_ms: float | None = None
+    run_ms: float | None = None
+    returned_ms: float | None = None
+    commit_ms: float | None = None
+    waits_from_ms: float | None = None
+
+    def parked(self, at: float, *, is_waiting: bool) -> "Report":
+        """The report of a step that is put aside at this time, to wait or to have its iterations run."""
+        return replace(self, commit_ms=_since(self.returned_ms, at), waits_from_ms=at if is_waiting else None)
 
     def kept(self) -> str:
         """What is still of interest when a step that was put aside goes on."""
-        return json.dumps([self.input, self.outputs, self.queued_ms, self.started_ms, self.until])
+        spent = [self.queued_ms, self.started_ms, self.resolve_ms, self.run_ms, self.commit_ms, self.waits_from_ms]
+        return json.dumps([self.input, self.outputs, self.until, *spent])
 
     def suspended(self) -> str:
         """The same, with what the step waits for."""
@@ -53,27 +64,51 @@ class Report:
         """Read what `kept` wrote."""
         if text is None:
             return cls()
-        given, outputs, queued_ms, started_ms, until = json.loads(text)
-        return cls(given, outputs, queued_ms=queued_ms, started_ms=started_ms, until=until)
+        given, outputs, until, queued_ms, started_ms, resolve_ms, run_ms, commit_ms, waits_from_ms = json.loads(text)
+        return cls(
+            given,
+            outputs,
+            until=until,
+            queued_ms=queued_ms,
+            started_ms=started_ms,
+            resolve_ms=resolve_ms,
+            run_ms=run_ms,
+            commit_ms=commit_ms,
+            waits_from_ms=waits_from_ms,
+        )
 
 
 class Narrator:
     """Adds to a transaction what the world is to hear of it. `at` is the time in ms since the epoch."""
 
-    def __init__(self, write: Transaction, plan: Plan, at: int) -> None:
+    def __init__(self, write: Transaction, plan: Plan, at: float) -> None:
         self.write = write
         self.plan = plan
         self.at = at
+        self.waiting: dict[StepId, float] = {}
+        """How long the steps have waited whose rows are written here."""
 
     def step(self, step: StepId, status: str, *, output: str | None = None, **more: Json) -> None:
         """A `node_status` event; `output` is JSON text, cut if it is long."""
         self.write.event(node_status(self.write.execution_id, step, status, self.at, output=output, **more))
 
     def log(
-        self, step: StepId, attempt: int, status: str, report: Report, *, failure: Failure | None = None, **more: Json
+        self,
+        step: StepId,
+        attempt: int,
+        status: str,
+        report: Report,
+        *,
+        failure: Failure | None = None,
+        waited_ms: float = 0.0,
+        **more: Json,
     ) -> int | None:
-        """The step's row in the execution log; returns the duration in ms."""
-        duration = None if report.started_ms is None else max(0, self.at - report.started_ms)
+        """The step's row in the execution log; returns the duration in ms.
+
+        `waited_ms` is what the step waited besides its suspension: for a person before it ran, for its next attempt.
+        """
+        duration = None if report.started_ms is None else max(0, round(self.at - report.started_ms))
+        waiting = self.waiting[step] = (_since(report.waits_from_ms, self.at) or 0.0) + waited_ms
         facts: dict[str, Json] = {
             "node_id": step.node,
             "component_type": self.plan.nodes[step.node].type,
@@ -81,6 +116,10 @@ class Narrator:
             "attempt": attempt,
             "status": status,
             "queued_ms": report.queued_ms,
+            "resolve_ms": report.resolve_ms,
+            "run_ms": report.run_ms,
+            "waiting_ms": round(waiting, 3) if waiting else None,
+            "commit_ms": _since(report.returned_ms, self.at) if report.commit_ms is None else report.commit_ms,
             "duration_ms": duration,
             "at": self.at,
             **more,
@@ -152,15 +191,25 @@ class Narrator:
         facts: dict[str, Json] = {"node_id": step.node, "scope": scope_text(step.scope), "attempt": attempt}
         self._record(Kind.EDITED, facts, output=outputs)
 
+    def waited(self, step: StepId, attempt: int, waiting_ms: float) -> None:
+        """A step whose row is written already has waited for so long in all."""
+        facts: dict[str, Json] = {"node_id": step.node, "scope": scope_text(step.scope), "attempt": attempt}
+        self._record(Kind.WAITED, {**facts, "waiting_ms": waiting_ms})
+
     def ended(
-        self, status: ExecutionStatus, started_ms: int, output: str | None, failure: Failure | None, step: StepId | None
+        self,
+        status: ExecutionStatus,
+        started_ms: float,
+        output: str | None,
+        failure: Failure | None,
+        step: StepId | None,
     ) -> None:
         """The execution is over."""
         facts: dict[str, Json] = {"status": status, "started_at": started_ms, "at": self.at}
         content: dict[str, Json] = {
             "execution_id": self.write.execution_id,
             "status": status,
-            "duration_ms": self.at - started_ms,
+            "duration_ms": round(self.at - started_ms),
         }
         if failure is not None:
             told: dict[str, Json] = {"error": failure.message, "error_code": failure.code}
@@ -188,7 +237,7 @@ def _details(failure: Failure) -> dict[str, Json]:
 
 
 def node_status(
-    execution_id: str, step: StepId, status: str, at: int, *, output: str | None = None, **more: Json
+    execution_id: str, step: StepId, status: str, at: float, *, output: str | None = None, **more: Json
 ) -> str:
     """The text of a `node_status` event."""
     content: dict[str, Json] = {
@@ -206,10 +255,15 @@ def _utc(milliseconds: int) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def event_text(kind: str, content: Mapping[str, Json], at: int, output: str | None = None) -> str:
+def event_text(kind: str, content: Mapping[str, Json], at: float, output: str | None = None) -> str:
     """An event's JSON; `output`, being JSON already, is put in as it is."""
     body = broadcast.event_body(kind, content, datetime.fromtimestamp(at / 1000, UTC))
     if output is None:
         return body
     head, mark, tail = body.rpartition('},"timestamp":')
     return f"{head},{values.shown(output)}{mark}{tail}"
+
+
+def _since(moment: float | None, at: float) -> float | None:
+    """Milliseconds from a moment to another, to the microsecond; None if the first is not known."""
+    return None if moment is None else max(0.0, round(at - moment, 3))

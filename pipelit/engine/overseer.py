@@ -19,7 +19,7 @@ from pipelit.engine import brake, processes
 from pipelit.engine.board import Board, Running
 from pipelit.engine.core.events import Failure, StepFailed
 from pipelit.engine.keys import DEADLINES, TaskId
-from pipelit.engine.narrator import Report
+from pipelit.engine.timing import report_of_lost
 from pipelit.engine.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -94,9 +94,9 @@ class Overseer:
         task = TaskId.parse(found.task)
         error = brake.timeout(found.limit)
         failure = Failure(error.code, f"{error.detail} It did not stop and was killed.", error.retryable)
-        started_ms = clock.now_ms() - round((time.monotonic() - found.started) * 1000)
+        claim = self.worker.coordinator.store.owner(task.execution_id, task.step)
         event = StepFailed(task.step, task.attempt, failure)
-        self.worker.coordinator.tell(task.execution_id, event, Report(started_ms=started_ms))
+        self.worker.coordinator.tell(task.execution_id, event, report_of_lost(claim, clock.precise_ms()))
 
     def _watch(self) -> None:
         pause = threading.Event()

@@ -9,6 +9,7 @@ from pipelit.engine.core.graph import Edge, Json, NodeId, On, Plan, PlanNode
 from pipelit.engine.core.state import StepId, takes
 from pipelit.engine.keys import TaskId, edit_field, item_field, output_field, total_field
 from pipelit.engine.store import Claim, Meta
+from pipelit.engine.timing import Stopwatch
 from pipelit.errors import ExpressionError, ItemLost, OutputTooLarge
 from pipelit.extensions import settings
 from pipelit.nodes import registry
@@ -23,8 +24,7 @@ class ClaimedStep:
     task: TaskId
     claim: Claim
     meta: Meta
-    queued_ms: int
-    started_ms: int
+    watch: Stopwatch
 
     @property
     def node(self) -> PlanNode:

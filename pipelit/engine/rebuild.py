@@ -101,7 +101,7 @@ class Rebuilder:
         return True
 
     def _meta(self, row: WorkflowExecution, at: int) -> Meta:
-        started = at if row.started_at is None else round(row.started_at.timestamp() * 1000)
+        started = at if row.started_at is None else round(row.started_at.timestamp() * 1000, 3)
         placement = row.workflow.placement or settings().placement
         return Meta(row.plan_hash, row.workflow_id, row.workflow.slug, started, placement)
 
@@ -129,7 +129,7 @@ class Rebuilding(Transition):
         """Write what the first transition of the execution wrote, numbers of events above those that were given."""
         self.write.call("DEL", self.write.keys.steps, self.write.keys.data)
         if is_lost:
-            numbered = EVENTS_PER_MS * max(0, self.at - self.meta.started_ms)
+            numbered = EVENTS_PER_MS * max(0, round(self.at - self.meta.started_ms))
             self.write.set_fields(self.write.keys.meta, {"seq": numbered})
         self.begin(trigger_outputs, None, None)
         if max_seconds is not None:
@@ -262,7 +262,7 @@ def _unsafe(
     ]
 
 
-def _left(command: RunStep, known: Recollection, at: int) -> float:
+def _left(command: RunStep, known: Recollection, at: float) -> float:
     """What is left of a retry's delay, in seconds, counted from when the attempt before it failed."""
     failed = known.rows.get((command.step, command.attempt - 1))
     return max(0.0, command.delay - (at - failed.at_ms) / 1000) if failed else 0.0

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Boolean, Table, bindparam, delete, or_, select
+from sqlalchemy import Boolean, Table, Update, bindparam, delete, or_, select
 from sqlalchemy.orm import Session
 
 from pipelit.engine import blobs, orphans
@@ -15,6 +15,7 @@ from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.rows import insert_once
 from pipelit.models.execution import (
     LIVE,
+    TIMES,
     ExecutionEvents,
     ExecutionLog,
     PendingTask,
@@ -76,6 +77,8 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
     started = [entry for entry in by_kind[Kind.STARTED] if entry.execution_id not in over]
     insert_once(session.connection(), LOGS, [_log_row(entry) for entry in by_kind[Kind.LOG]])
     insert_once(session.connection(), CHECKPOINTS, [_checkpoint_row(entry) for entry in by_kind[Kind.CHECKPOINT]])
+    for entry in by_kind[Kind.WAITED]:
+        session.execute(_waited(entry))
     if started:
         rows = [{"started": entry.execution_id, "new_started_at": _time(entry.facts["at"])} for entry in started]
         session.connection().execute(START, rows)
@@ -118,14 +121,20 @@ def _log_row(entry: Entry) -> dict[str, Any]:
         "error": _text(facts.get("error")),
         "error_code": facts.get("error_code"),
         "metadata": json.dumps(facts["details"]) if facts.get("details") else None,
-        "queued_ms": facts.get("queued_ms"),
-        "duration_ms": facts.get("duration_ms"),
+        **{name: facts.get(name) for name in (*TIMES, "duration_ms")},
         "timestamp": _time(facts["at"]),
     }
 
 
 def _checkpoint_row(entry: Entry) -> dict[str, Any]:
     return {"execution_id": entry.execution_id, "content": entry.output, **entry.facts}
+
+
+def _waited(entry: Entry) -> Update:
+    """A person has let a step go on whose row was written before."""
+    here = (LOGS.c[name] == entry.facts[name] for name in ("node_id", "scope", "attempt"))
+    mine = LOGS.update().where(LOGS.c.execution_id == entry.execution_id, *here)
+    return mine.values(waiting_ms=entry.facts["waiting_ms"])
 
 
 def _end_row(entry: Entry) -> dict[str, Any]:
@@ -181,7 +190,7 @@ def _move(session: Session, entry: Entry, before: str, after: str) -> None:
 
 
 def _time(milliseconds: Json) -> datetime:
-    assert isinstance(milliseconds, int)
+    assert isinstance(milliseconds, int | float)
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 

@@ -174,12 +174,14 @@ class Recovery:
         node = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash).nodes[task.step.node]
         node_type = registry.get(node.type)
         lane = node_type.lane if isinstance(node_type, StepNode) else "default"
+        score: Any = self.redis.zscore(DEADLINES, str(task))
         self.redis.zadd(DEADLINES, {str(task): at_ms + UNCLAIMED_MS}, xx=True)
         data = ExecutionKeys.of(task.execution_id).data
         was_postponed = bool(self.redis.hdel(data, postponed_field(task.step)))
         if was_postponed or self._is_drained(lane, at_ms - UNCLAIMED_MS):
+            due = float(at_ms if score is None else score if was_postponed else score - UNCLAIMED_MS)
             log.info("sent_late" if was_postponed else "sent_again", task=str(task))
-            message = self.coordinator.tools.dispatcher.step(task, meta=meta, due_ms=at_ms, lane=lane)
+            message = self.coordinator.tools.dispatcher.step(task, meta=meta, due_ms=due, lane=lane)
             self.redis.lpush(message.key, message.payload)
 
     def _is_drained(self, lane: str, since_ms: int) -> bool:

@@ -13,6 +13,7 @@ from pipelit.engine.core.commands import Command, RunStep
 from pipelit.engine.core.graph import Plan
 from pipelit.engine.keys import TaskId
 from pipelit.engine.store import Snapshot
+from pipelit.engine.timing import Stopwatch
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
 
@@ -34,9 +35,9 @@ class Here:
     owner: str
     lease_ms: int
 
-    def claim(self, attempt: int) -> str:
+    def claim(self, attempt: int, watch: Stopwatch) -> str:
         """What it writes as its claim of an attempt."""
-        return f"{attempt} {self.owner} {uuid.uuid4().hex}"
+        return f"{attempt} {self.owner} {uuid.uuid4().hex} {watch}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Committed:
     """
 
     snapshot: Snapshot
-    at_ms: int
+    at_ms: float
     following: TaskId | None
     outputs: Mapping[str, str]
 

@@ -1,5 +1,6 @@
 """The working state of live executions in Redis: read whole, written only by the scripts beside this module."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Meta(NamedTuple):
     plan_hash: str
     workflow_id: int
     slug: str
-    started_ms: int
+    started_ms: float
     placement: str
 
 
@@ -122,9 +123,9 @@ class Transaction:
         """The same, and tell whoever started the execution to hear of its end."""
         self.call("LAST", body, *self.channels)
 
-    def watch(self, member: str, at_ms: int) -> None:
+    def watch(self, member: str, at_ms: float) -> None:
         """Have somebody look at a step or an execution if nothing was heard of it by then."""
-        self.call("ZADD", DEADLINES, at_ms, member)
+        self.call("ZADD", DEADLINES, math.ceil(at_ms), member)
 
     def unwatch(self, *members: str) -> None:
         for chunk in batched(members, CHUNK):
@@ -192,7 +193,7 @@ class Store:
         (version, status, plan_hash, workflow_id, slug, started_ms, placement), steps = pipeline.execute()
         if version is None or status != ExecutionStatus.RUNNING:
             return None
-        return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, int(started_ms), placement)
+        return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, float(started_ms), placement)
 
     def note_death(self, process: str, reason: str) -> None:
         """Keep for a while how a process (`machine/keeper.pid`) died, for whoever takes its step over."""

@@ -1,6 +1,5 @@
 """What one transition writes: the state's delta, outputs, loop results, messages, deadlines and the story of it."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -32,13 +31,16 @@ from pipelit.engine.core.events import (
 )
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import HELD, ExecutionStatus, State, StepId, StepStatus, takes
+from pipelit.engine.delays import delay_of
 from pipelit.engine.dispatch import Dispatcher
 from pipelit.engine.entries import Checkpoint
+from pipelit.engine.holds import Holds
 from pipelit.engine.iterations import Iterations
 from pipelit.engine.keys import (
     TaskId,
     claim_field,
     edit_field,
+    held_field,
     output_field,
     postponed_field,
     report_field,
@@ -48,6 +50,7 @@ from pipelit.engine.narrator import Narrator, Report, node_status
 from pipelit.engine.pages import Pages
 from pipelit.engine.slices import Committed, Here, following
 from pipelit.engine.store import Meta, Snapshot, Store, Transaction
+from pipelit.engine.timing import Stopwatch
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
 
@@ -60,13 +63,10 @@ WITHIN_MS = 30_000
 ASK_AGAIN_MS = 60_000
 """How often somebody asks what became of the execution that a step waits for. Usually its end has told by itself."""
 
-LONGEST_DELAY = 86_400.0
-"""Seconds; the other side may ask for more patience than that, and does not get it."""
-
 ASKING = HELD | {StepStatus.WAITING}
 """In these a person or the outside may have been asked to let the step go on."""
 
-STEP_FIELDS = (output_field, report_field, postponed_field, edit_field)
+STEP_FIELDS = (output_field, report_field, postponed_field, edit_field, held_field)
 """What the working state keeps of a step besides its status."""
 
 
@@ -86,7 +86,7 @@ class Transition:
     """
 
     def __init__(
-        self, tools: Tools, execution_id: str, plan: Plan, meta: Meta, at: int, here: Here | None = None
+        self, tools: Tools, execution_id: str, plan: Plan, meta: Meta, at: float, here: Here | None = None
     ) -> None:
         self.tools = tools
         self.plan = plan
@@ -95,9 +95,12 @@ class Transition:
         self.here = here
         self.write = Transaction(execution_id, meta.slug)
         self.tell = Narrator(self.write, plan, at)
+        self.holds = Holds(tools.store, self.write, plan, at)
         self.outputs: dict[StepId, str] = {}
         self.in_place: RunStep | None = None
         self.iterations = Iterations(tools.store, self.write, tools.blob_bytes)
+        self.delays: dict[StepId, float] = {}
+        """In ms, of the steps that are tried again later."""
 
     def begin(self, trigger_outputs: str, max_seconds: int | None, reply_to: str | None) -> None:
         """What only the first transition of an execution writes; to be called before `build`."""
@@ -118,6 +121,7 @@ class Transition:
         """The transaction that makes `after` of `before`, and carries out what was commanded."""
         self.before, self.after = before, after
         self.in_place = following(self.plan, commands) if self.here else None
+        self.delays = {run.step: delay_of(run, self.at) for run in commands if isinstance(run, RunStep) and run.delay}
         self._tell_event(event, report)
         # Before the commands: a step that was answered may be held at once, and that is another question.
         self._release()
@@ -213,20 +217,23 @@ class Transition:
         self.tell.checkpoint(step, 0, Checkpoint.RELEASED_BEFORE, report.outputs)
         if report.outputs is not None:
             self.write.call("HSET", self.write.keys.data, edit_field(step), report.outputs)
+        self.holds.release(step)
 
     def _succeeded(self, step: StepId, attempt: int, route: str | None, report: Report) -> None:
         outputs = report.outputs or "{}"
         self._put_outputs(step, outputs)
-        duration = self.tell.log(step, attempt, "success", report, route=route)
+        waited = self.holds.before(step, attempt)
+        duration = self.tell.log(step, attempt, "success", report, waited_ms=waited, route=route)
         known = self.after.steps.get(step)
         status = "waiting" if known is not None and known.status in HELD else "success"
         self.tell.step(step, status, output=outputs, duration_ms=duration)
 
     def _iterating(self, step: StepId, total: int, report: Report) -> None:
-        self.iterations.begin(step, total, report.items, report.kept())
+        self.iterations.begin(step, total, report.items, report.parked(self.at, is_waiting=False).kept())
 
     def _suspended(self, step: StepId, attempt: int, report: Report) -> None:
-        self.write.call("HSET", self.write.keys.data, report_field(step), report.kept())
+        kept = report.parked(self.at, is_waiting=True).kept()
+        self.write.call("HSET", self.write.keys.data, report_field(step), kept)
         self.tell.step(step, "waiting")
         task = TaskId(self.write.execution_id, step, attempt)
         kind = waiting.kind_of(report.until)
@@ -253,10 +260,13 @@ class Transition:
         if report.outputs is not None:
             self._put_outputs(step, report.outputs)
             self.tell.edited(step, self.before.steps[step].attempt, report.outputs)
+        if (known := self.before.steps.get(step)) is not None:
+            self.tell.waited(step, known.attempt, self.holds.waited(step))
         self.tell.step(step, "success", output=report.outputs)
 
     def _failed(self, step: StepId, attempt: int, failure: Failure, report: Report) -> None:
-        duration = self.tell.log(step, attempt, "failed", report, failure=failure)
+        waited = self.holds.before(step, attempt) + self.delays.get(step, 0.0)
+        duration = self.tell.log(step, attempt, "failed", report, failure=failure, waited_ms=waited)
         self.tell.step(
             step, "failed", error=failure.message, error_code=failure.code, duration_ms=duration, attempt=attempt
         )
@@ -275,6 +285,7 @@ class Transition:
                 self._run(command)
             case HoldStep(step, is_after):
                 self.tell.held(step, "after" if is_after else "before")
+                self.holds.begin(step, self.tell.waiting.get(step, 0.0))
                 if not is_after:
                     self.tell.step(step, "waiting")
             case SkipStep(step):
@@ -297,7 +308,9 @@ class Transition:
     def _take(self, command: RunStep, here: Here) -> None:
         """Claim the step for the process that makes it ready."""
         step, attempt = command.step, command.attempt
-        self.write.call("HSET", self.write.keys.meta, claim_field(step), here.claim(attempt))
+        self.write.call(
+            "HSET", self.write.keys.meta, claim_field(step), here.claim(attempt, Stopwatch(self.at, self.at))
+        )
         self.write.watch(self._task_id(step, attempt), self.at + here.lease_ms)
         self.write.event(node_status(self.write.execution_id, step, "running", self.at, attempt=attempt))
 
@@ -305,19 +318,16 @@ class Transition:
         if self.here and command is self.in_place:
             self._take(command, self.here)
             return
-        spread = min(command.delay, LONGEST_DELAY) * command.jitter
-        # Not for secrets: retries are only kept from falling into step with one another.
-        wanted = min(command.delay, LONGEST_DELAY)
-        delay = max(0.0, wanted + random.uniform(-spread, spread))  # noqa: S311
-        due = self.at + round(delay * 1000)
+        delay = self.delays.get(command.step) or delay_of(command, self.at)
+        due = self.at + delay
         task = TaskId(self.write.execution_id, command.step, command.attempt)
         node_type = registry.get(self.plan.nodes[command.step.node].type)
         lane = node_type.lane if isinstance(node_type, StepNode) else "default"
-        if delay * 1000 > WITHIN_MS:
+        if delay > WITHIN_MS:
             self.write.call("HSET", self.write.keys.data, postponed_field(command.step), command.attempt)
             self.write.watch(str(task), due)
             return
-        message = self.tools.dispatcher.step(task, meta=self.meta, due_ms=due, lane=lane, delay=delay)
+        message = self.tools.dispatcher.step(task, meta=self.meta, due_ms=due, lane=lane, delay=delay / 1000)
         self.write.call("LPUSH", message.key, message.payload)
         self.write.watch(str(task), due + UNCLAIMED_MS)
 
@@ -334,9 +344,7 @@ class Transition:
     def _finish_loop(self, loop: StepId, total: int) -> None:
         known = self.after.steps.get(loop) or self.before.steps[loop]
         outputs, kept = self.iterations.finish(loop, known.attempt, total)
-        report = Report.read(kept)
-        ended = Report(report.input, outputs, queued_ms=report.queued_ms, started_ms=report.started_ms)
-        self._succeeded(loop, known.attempt, None, ended)
+        self._succeeded(loop, known.attempt, None, replace(Report.read(kept), outputs=outputs))
 
     def _give_up_loop(self, command: GiveUpLoop) -> None:
         loop = command.loop

@@ -31,6 +31,7 @@ from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
 from pipelit.engine.slices import SLICE_MS, Committed, Here, Placement
 from pipelit.engine.store import PAUSE_SECONDS, Claim, Meta, Taken, patiently
+from pipelit.engine.timing import Stopwatch, report_of_lost
 from pipelit.errors import NodeCrashed, OutOfMemory, OutputTooLarge, StepError
 from pipelit.extensions import db
 from pipelit.integrations.http import HttpClient
@@ -72,14 +73,14 @@ class Worker:
         self.brake = Brake()
         self.heart = Heart(coordinator.store, self.brake, every=min(BEAT_SECONDS, limits.lease / 3))
 
-    def run(self, task: TaskId, *, due_ms: int, meta: Meta) -> None:
+    def run(self, task: TaskId, *, due_ms: float, meta: Meta) -> None:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
         plan = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash)
-        started = clock.now_ms()
-        claim = self._here().claim(task.attempt)
-        match patiently(lambda: self._claim(plan, task, meta, claim, started)):
+        watch = Stopwatch(due_ms, clock.precise_ms())
+        claim = self._here().claim(task.attempt, watch)
+        match patiently(lambda: self._claim(plan, task, meta, claim, watch.started_ms)):
             case Claim() as claimed:
-                self._run_slice(ClaimedStep(plan, task, claimed, meta, max(0, started - due_ms), started))
+                self._run_slice(ClaimedStep(plan, task, claimed, meta, watch))
             case Taken(by) if is_dead(by.split(" ")[1]):
                 patiently(lambda: self.lost(task))
             case _:
@@ -97,13 +98,14 @@ class Worker:
             plan = self.coordinator.plans.get(loaded[1].workflow_id, loaded[1].plan_hash)
             return StepLost(task.step, task.attempt, is_safe_to_repeat(plan.nodes[task.step.node]), reason)
 
-        return self.coordinator.tell(task.execution_id, event)
+        claim = self.coordinator.store.owner(task.execution_id, task.step)
+        return self.coordinator.tell(task.execution_id, event, report_of_lost(claim, clock.precise_ms()))
 
-    def _claim(self, plan: Plan, task: TaskId, meta: Meta, claim: str, at: int) -> Claim | Taken | None:
+    def _claim(self, plan: Plan, task: TaskId, meta: Meta, claim: str, at: float) -> Claim | Taken | None:
         return self.coordinator.store.claim(
             task,
             claim=claim,
-            lease_until=at + round(self.limits.lease * 1000),
+            lease_until=round(at + self.limits.lease * 1000),
             event=node_status(task.execution_id, task.step, "running", at, attempt=task.attempt),
             channels=(
                 broadcast.PREFIX + broadcast.workflow_channel(meta.slug),
@@ -124,11 +126,11 @@ class Worker:
 
     def _run_slice(self, step: ClaimedStep) -> None:
         """Run a step, and in place what follows, for as long as that is allowed."""
-        until = step.started_ms + self.limits.slice_ms
+        until = step.watch.started_ms + self.limits.slice_ms
         is_local = step.meta.placement == Placement.LOCAL
         running: ClaimedStep | None = step
         while running is not None:
-            may_go_on = is_local and clock.now_ms() < until
+            may_go_on = is_local and clock.precise_ms() < until
             running = self._following(running, self._run(running, self._here() if may_go_on else None))
 
     def _following(self, step: ClaimedStep, done: Committed | None) -> ClaimedStep | None:
@@ -139,7 +141,7 @@ class Worker:
         known = {**step.claim.values, **done.outputs}
         missing = [field for field in fields_read(step.plan, task.step) if known.get(field) is None]
         known |= patiently(lambda: self.coordinator.store.values(task.execution_id, missing))
-        return ClaimedStep(step.plan, task, Claim(done.snapshot, known), step.meta, 0, done.at_ms)
+        return ClaimedStep(step.plan, task, Claim(done.snapshot, known), step.meta, Stopwatch(done.at_ms, done.at_ms))
 
     def _run(self, step: ClaimedStep, here: Here | None) -> Committed | None:
         lease = Lease(step.task, self.limits.lease)
@@ -172,8 +174,9 @@ class Worker:
             _end_reading()
             context = Context(step, self.http, lease)
             limit = step.node.policy.timeout or self.limits.timeout
+            step.watch.begin()
             outcome = self.brake.run(lambda: node_type.run(config, context), lease, limit=limit)
-            return self._reported(step, outcome, given)
+            return self._reported(step, outcome, step.watch.report(given))
         except StepError as error:
             return _failed(step, error, given)
         except MemoryError:
@@ -185,8 +188,8 @@ class Worker:
             log.exception("node_crashed")
             return _failed(step, NodeCrashed(f"{type(error).__name__}: {error}"), given)
 
-    def _reported(self, step: ClaimedStep, outcome: Outcome, given: str | None) -> tuple[Event, Report]:
-        task, report = step.task, Report(given, queued_ms=step.queued_ms, started_ms=step.started_ms)
+    def _reported(self, step: ClaimedStep, outcome: Outcome, report: Report) -> tuple[Event, Report]:
+        task = step.task
         match outcome:
             case Completed(outputs, route):
                 outputs_text = self._kept(step, outputs)
@@ -243,8 +246,7 @@ def _shown_input(resolved: Mapping[str, Json]) -> str:
 def _failed(step: ClaimedStep, error: StepError, given: str | None) -> tuple[Event, Report]:
     failure = Failure(error.code, error.detail[:4000], error.retryable, getattr(error, "after", None))
     log.info("step_failed", error=failure.code, retryable=failure.retryable)
-    report = Report(given, queued_ms=step.queued_ms, started_ms=step.started_ms)
-    return StepFailed(step.task.step, step.task.attempt, failure), report
+    return StepFailed(step.task.step, step.task.attempt, failure), step.watch.report(given)
 
 
 @dataclass(frozen=True)

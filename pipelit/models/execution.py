@@ -1,10 +1,22 @@
 """Executions, what each of their steps did, and what they wait for a person to say."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, Numeric, Select, String, Text, UniqueConstraint, select, text
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Numeric,
+    Select,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from pipelit import clock
@@ -12,6 +24,9 @@ from pipelit.models.types import Base, BigId, JsonText, JsonValue, UtcDateTime
 from pipelit.models.workflow import Workflow, WorkflowVersion
 
 LIVE = ("pending", "running", "interrupted")
+
+TIMES = ("queued_ms", "resolve_ms", "run_ms", "waiting_ms", "commit_ms")
+"""The kinds of time of an attempt, as columns of its row, in the order in which they pass."""
 
 
 class CompiledPlan(Base):
@@ -91,11 +106,17 @@ class WorkflowExecution(Base):
         return self.status in LIVE
 
     @property
-    def duration_ms(self) -> int | None:
-        """Milliseconds from start to end; None while either is open."""
+    def wall_ms(self) -> float | None:
+        """Milliseconds from start to end, to the microsecond; None while either is open."""
         if self.started_at is None or self.completed_at is None:
             return None
-        return round((self.completed_at - self.started_at).total_seconds() * 1000)
+        return (self.completed_at - self.started_at) / timedelta(milliseconds=1)
+
+    @property
+    def duration_ms(self) -> int | None:
+        """The same in whole milliseconds."""
+        wall = self.wall_ms
+        return None if wall is None else round(wall)
 
     @classmethod
     def active(cls, workflow: Workflow) -> Select[Self]:
@@ -122,9 +143,19 @@ class ExecutionLog(Base):
     error: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(String(50))
     details: Mapped[str | None] = mapped_column("metadata", JsonText)
-    queued_ms: Mapped[int | None]
+    queued_ms: Mapped[float | None]
+    resolve_ms: Mapped[float | None]
+    run_ms: Mapped[float | None]
+    waiting_ms: Mapped[float | None]
+    commit_ms: Mapped[float | None]
     duration_ms: Mapped[int | None]
     timestamp: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now)
+
+    @classmethod
+    def times_of(cls, execution_id: str) -> Select[Any]:
+        """The sums of an execution's times by kind."""
+        sums = [func.sum(getattr(cls, name)).label(name) for name in TIMES]
+        return select(*sums).where(cls.execution_id == execution_id)
 
 
 class StepCheckpoint(Base):

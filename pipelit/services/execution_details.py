@@ -24,6 +24,18 @@ class LogView:
 
 
 @dataclass(frozen=True, slots=True)
+class Time:
+    """Where the time of an execution went: milliseconds of all its steps by kind, beside those on the clock."""
+
+    queued_ms: float
+    resolve_ms: float
+    run_ms: float
+    waiting_ms: float
+    commit_ms: float
+    wall_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
     """An execution with everything that happened in it."""
 
@@ -31,13 +43,21 @@ class Detail:
     final_output: Json
     logs: Sequence[LogView]
     children: Sequence[WorkflowExecution]
+    time: Time
 
 
 def get(execution_id: str, *, by: UserProfile | None) -> Detail:
     """An execution; in its logs a value too large for a list stands as a reference."""
     row = executions.detail(execution_id, by=by)
     logs = [LogView(log, _value(log.input), _value(log.output), _value(log.details)) for log in row.logs]
-    return Detail(row, final_output(row), logs, executions.children(execution_id))
+    return Detail(row, final_output(row), logs, executions.children(execution_id), time_of(row))
+
+
+def time_of(row: WorkflowExecution) -> Time:
+    """The sums of what its logs tell, and how long it took; the latter only once it is over."""
+    sums = db.session.execute(ExecutionLog.times_of(row.execution_id)).one()
+    queued, resolve, run, waiting, commit = (round(ms or 0.0, 3) for ms in sums)
+    return Time(queued, resolve, run, waiting, commit, row.wall_ms)
 
 
 def final_output(row: WorkflowExecution) -> Json:

@@ -59,6 +59,13 @@ def test_an_execution_is_started_and_everything_about_it_can_be_read(admin: Call
     assert (greet["input"], greet["output"]) == ({"template": "Hello Ada"}, {"output": "Hello Ada"})
     assert (greet["component_type"], greet["scope"], greet["attempt"], greet["error"]) == ("template", "", 1, None)
     assert greet["duration_ms"] >= 0
+    spent = {kind: greet[kind] for kind in ("queued_ms", "resolve_ms", "run_ms", "commit_ms")}
+    assert min(spent.values()) >= 0
+    assert found["time"] == {
+        **spent,
+        "waiting_ms": 0,
+        "wall_ms": pytest.approx(sum(spent.values()), abs=0.002),
+    }
 
 
 def test_whoever_waits_gets_the_whole_execution(admin: Caller, greeting: str, app: Flask) -> None:

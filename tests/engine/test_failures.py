@@ -15,7 +15,6 @@ from pipelit.nodes.outcome import Completed
 from tests.engine.stories import (
     attempts,
     outcome,
-    output_of,
     run_all_with,
     run_with,
     started,
@@ -185,14 +184,3 @@ def test_the_log_shows_what_a_failed_attempt_was_given(hand: Hand) -> None:
     run_all_with(worker_that(failing(9)), hand)
 
     assert json.loads(outcome(row).logs[1].input) == {"template": "Hello Ada"}
-
-
-def test_every_log_row_says_how_long_the_attempt_waited_and_ran(hand: Hand) -> None:
-    row = started({"a": template("a")}, "start -> a")
-
-    hand.run_all()
-
-    logged = outcome(row).logs[1]
-    assert 0 <= logged.queued_ms < 60_000
-    assert 0 <= logged.duration_ms < 60_000
-    assert output_of(row, "a") == {"output": "a"}

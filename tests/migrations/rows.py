@@ -43,7 +43,7 @@ def _value(column: Column[Any], made: dict[str, dict[str, Any]]) -> Any:
     if isinstance(column.type, JSON):
         return {"a": [1, None]}
     match column.type.python_type.__name__:
-        case "int":
+        case "int" | "float":
             return 1
         case "bool":
             return True

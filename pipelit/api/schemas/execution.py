@@ -103,12 +103,29 @@ class LogSchema(AnswerSchema):
     error_code = fields.String(allow_none=True)
     metadata = fields.Raw(allow_none=True)
     duration_ms = fields.Integer(allow_none=True)
-    queued_ms = fields.Integer(allow_none=True)
+    queued_ms = fields.Float(allow_none=True, metadata={"description": "From ready to claimed by a worker."})
+    resolve_ms = fields.Float(allow_none=True, metadata={"description": "Taking the lease, resolving the templates."})
+    run_ms = fields.Float(allow_none=True, metadata={"description": "The node itself."})
+    waiting_ms = fields.Float(
+        allow_none=True, metadata={"description": "For a time, a person, the outside, or its next attempt."}
+    )
+    commit_ms = fields.Float(allow_none=True, metadata={"description": "From the node's return to its commit."})
     timestamp = fields.UtcTime()
 
     def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
         """What the view does not know is the row's own."""
         return super().get_attribute(obj if hasattr(obj, attr) else obj.log, attr, default)
+
+
+class TimeSchema(AnswerSchema):
+    """Milliseconds by kind, summed over the logs. Steps that run side by side add up to more than the wall clock."""
+
+    queued_ms = fields.Float()
+    resolve_ms = fields.Float()
+    run_ms = fields.Float()
+    waiting_ms = fields.Float()
+    commit_ms = fields.Float()
+    wall_ms = fields.Float(allow_none=True, metadata={"description": "From start to end; null until it is over."})
 
 
 class ExecutionDetailSchema(ExecutionSchema):
@@ -119,6 +136,7 @@ class ExecutionDetailSchema(ExecutionSchema):
     workflow_version = fields.Integer(attribute="version.number", allow_none=True, dump_default=None)
     logs = fields.List(fields.Nested(LogSchema))
     children = fields.List(fields.Nested(ExecutionSchema))
+    time = fields.Nested(TimeSchema)
 
     def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
         """What the view does not know is the row's own."""
