@@ -10,7 +10,8 @@ from pipelit.engine.runtime import engine
 from pipelit.errors import WrongState
 from pipelit.extensions import db, transaction
 from pipelit.models import UserProfile, Workflow, WorkflowExecution
-from pipelit.services import aftermath, ancestry, children, executions
+from pipelit.services import aftermath, ancestry, answers, children, executions
+from pipelit.services.answers import Answer
 from tests.engine.stories import attempts, author, keys_of, outcome, output_of, started, started_with, template
 from tests.support.hand import Hand
 from tests.support.workflows import Nodes, build
@@ -276,9 +277,6 @@ def test_a_child_that_its_iteration_no_longer_waits_for_is_stopped(hand: Hand) -
         "call =return=> each; bad =return=> each; each!error -> sorry",
     )
     hand.run_all(until=lambda: bool(children_of(row)) and outcome(row).status == "interrupted" and not hand.waiting())
-    from pipelit.services import answers
-    from pipelit.services.answers import Answer
-
     answers.answer(row.execution_id, Answer(), by=author("bob"))
     hand.run_all(until=lambda: children_of(row)[0].status == "cancelled")
 
@@ -439,3 +437,28 @@ def test_nobody_is_asked_by_mistake(hand: Hand) -> None:
     children.attend(TaskId(row.execution_id, ancestry.StepId("pause"), 1))
 
     assert (outcome(row).status, children_of(row)) == ("interrupted", [])
+
+
+@pytest.mark.parametrize("is_drained", [True, False])
+def test_what_waits_for_people_and_children_survives_the_loss_of_the_whole_server(hand: Hand, is_drained: bool) -> None:
+    """With and without the journal's last entries: either way the same child ends, and the same person is asked."""
+    callee({"ask": ("human_confirmation", {"prompt": "Go?", "approvers": ["bob"]})}, "called -> ask")
+    ada = author()
+    row = calling(by=ada)
+    hand.run_all(until=lambda: bool(children_of(row)) and not hand.waiting() and not hand.waiting("triggers"))
+    (child,) = children_of(row)
+    if is_drained:
+        engine().drain_journal()
+    hand.redis.flushall()
+
+    for _ in range(2):
+        engine().losses.notice(clock.now_ms())
+        engine().losses.search()
+        hand.run_all()
+    assert [found.execution_id for found in children_of(row)] == [child.execution_id]
+    answers.answer(child.execution_id, Answer(), by=ada)
+    hand.run_all()
+
+    ended = outcome(row)
+    assert (ended.status, ended.final_output["decided_by"]) == ("completed", "ada")
+    assert attempts(row, "call")[-1][1:] == ("success", None)
