@@ -1,6 +1,7 @@
 """The handles to SQL, the broker and Redis, made empty here and bound to their settings by `create_app`."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from pipelit.config import Settings
@@ -20,6 +22,12 @@ db = SQLAlchemy(session_options={"expire_on_commit": False})
 celery = Celery("pipelit", set_as_current=True)
 
 WRITE = "pipelit_write"
+
+WRITE_LOCK_SECONDS = 30.0
+"""How long a transaction that writes waits for those of others."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.0005, 0.008
+"""Between two looks at whether SQLite can be written to."""
 
 SQLITE_BUSY_MS = 5_000
 SQLITE_PRAGMAS = (
@@ -86,6 +94,33 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 @event.listens_for(Engine, "begin")
 def _begin_sqlite(connection: Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        is_write = connection.get_execution_options().get(WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+    if connection.dialect.name != "sqlite":
+        return
+    if connection.get_execution_options().get(WRITE, False):
+        _take_write_lock(connection)
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _take_write_lock(connection: Connection) -> None:
+    """Begin to write, once nobody else does.
+
+    SQLite itself would wait in C, where greenlets cannot take turns, and look again after up to 100 ms; transactions
+    are a few milliseconds long.
+    """
+    until = time.monotonic() + WRITE_LOCK_SECONDS
+    pause = SHORTEST_PAUSE
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return
+            except OperationalError as error:
+                is_busy = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > until:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={SQLITE_BUSY_MS}")
