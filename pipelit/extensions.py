@@ -112,15 +112,19 @@ def _take_write_lock(connection: Connection) -> None:
     pause = SHORTEST_PAUSE
     connection.exec_driver_sql("PRAGMA busy_timeout=0")
     try:
-        while True:
-            try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-                return
-            except OperationalError as error:
-                is_busy = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() > until:
-                    raise
+        while not _has_begun(connection, is_last=time.monotonic() > until):
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
     finally:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={SQLITE_BUSY_MS}")
+
+
+def _has_begun(connection: Connection, *, is_last: bool) -> bool:
+    """Try to begin to write. False if somebody else writes; the last try raises what SQLite says of that."""
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if is_last or getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
