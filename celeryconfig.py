@@ -98,8 +98,6 @@ def from_settings(settings: Settings) -> dict[str, object]:
     return {
         "broker_url": settings.broker_url,
         "broker_transport_options": _transport_options(settings),
-        # A process that once held half of what it may is replaced after its step, whoever has left it so large: in KiB.
-        "worker_max_memory_per_child": settings.step_memory_mb * 1024 // 2 or None,
     }
 
 

@@ -13,11 +13,12 @@ from pipelit.api.pagination import page_of, take_page
 from pipelit.api.schemas import execution as schemas
 from pipelit.api.waiting import start_and_wait
 from pipelit.models import WorkflowExecution
-from pipelit.services import answers, execution_details, execution_events, executions
+from pipelit.services import answers, execution_details, execution_events, executions, retries
 from pipelit.services.answers import Answer
 from pipelit.services.execution_details import Detail, LogView
 from pipelit.services.executions import Filters
 from pipelit.services.paging import Listing
+from pipelit.services.retries import Retry
 
 starting = Blueprint("starting", "/workflows", "Runs of workflows.")
 blueprint = Blueprint("executions", "/executions", "Runs of workflows, and all that happened in them.")
@@ -105,6 +106,20 @@ class Cancel(MethodView):
     def post(self, execution_id: str) -> WorkflowExecution:
         """Stop an execution. What runs is told to stop, what waits does not begin."""
         return executions.cancel(execution_id, by=current_user())
+
+
+@blueprint.route("/<execution_id>/retry/")
+class Retried(MethodView):
+    @idempotent
+    @blueprint.arguments(
+        schemas.RetryArguments,
+        required=False,
+        example={"from_node_id": "send", "inputs": {"write": {"output": "Dear Ada"}}},
+    )
+    @blueprint.response(202, schemas.StartedSchema)
+    def post(self, body: dict[str, Any], execution_id: str) -> WorkflowExecution:
+        """Run what failed, or from a node on, as a new execution that reuses the steps before."""
+        return retries.retry(execution_id, Retry(**body), by=current_user())
 
 
 @blueprint.route("/<execution_id>/resume/")

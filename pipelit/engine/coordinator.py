@@ -10,6 +10,7 @@ from pipelit.engine.core.events import Event, Started
 from pipelit.engine.core.graph import Json
 from pipelit.engine.core.scheduler import advance
 from pipelit.engine.core.state import State
+from pipelit.engine.durability import Durability
 from pipelit.engine.narrator import Report
 from pipelit.engine.slices import Committed, Here, Placement
 from pipelit.engine.store import Meta, Snapshot
@@ -28,6 +29,7 @@ class Start:
     max_seconds: int | None = None
     reply_to: str | None = None
     placement: str = Placement.CHAINED
+    durability: str = Durability.ASYNC
 
 
 class Coordinator:
@@ -42,7 +44,7 @@ class Coordinator:
         """Begin an execution. False if it has begun already, or even ended."""
         plan = self.plans.get(start.workflow_id, start.plan_hash)
         at = clock.precise_ms()
-        meta = Meta(start.plan_hash, start.workflow_id, start.slug, at, start.placement)
+        meta = Meta(start.plan_hash, start.workflow_id, start.slug, at, start.placement, start.durability)
         before = State()
         after, commands = advance(plan, before, Started())
         transition = Transition(self.tools, start.execution_id, plan, meta, at)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from pipelit.engine import broadcast, values
+from pipelit.engine import blobs, broadcast, values
+from pipelit.engine.core import codec
 from pipelit.engine.core.events import Failure
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import ExecutionStatus, StepId, scope_text
 from pipelit.engine.entries import Checkpoint, Entry, Kind
+from pipelit.engine.pages import Pages
 from pipelit.engine.store import Transaction
 
 TASKS = uuid.UUID("6f1d0f6a-6a53-5b0e-9a4f-2f3f0c1f7b11")
@@ -146,6 +148,18 @@ class Narrator:
             "kind": kind,
         }
         self._record(Kind.CHECKPOINT, facts, output=content)
+
+    def items(self, step: StepId, attempt: int, total: int, report: Report) -> None:
+        """What a loop iterates over: the first page itself, and where the others are."""
+        about: dict[str, Json] = {"total": total, "report": report.kept()}
+        if total > len(report.items):
+            about["pages"] = {blobs.MARK: Pages.of_items(self.write.execution_id, step, attempt).name}
+        content = f'{codec.dump_json(about)[:-1]},"items":[{",".join(report.items)}]}}'
+        self.checkpoint(step, attempt, Checkpoint.ITERATING, content)
+
+    def suspension(self, step: StepId, attempt: int, report: Report) -> None:
+        """What a step waits for."""
+        self.checkpoint(step, attempt, Checkpoint.WAITING, report.suspended())
 
     def skipped(self, step: StepId) -> None:
         self.log(step, 0, "skipped", Report())

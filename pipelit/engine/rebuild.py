@@ -23,6 +23,7 @@ from pipelit.engine.core.events import (
 from pipelit.engine.core.graph import Plan
 from pipelit.engine.core.replay import Replayed, given_up, replay
 from pipelit.engine.core.state import ExecutionStatus, State, StepId, StepStatus
+from pipelit.engine.durability import Durability
 from pipelit.engine.entries import Checkpoint
 from pipelit.engine.keys import TaskId, claim_field, item_field, report_field, running_key, total_field
 from pipelit.engine.narrator import Narrator, Report
@@ -103,7 +104,9 @@ class Rebuilder:
     def _meta(self, row: WorkflowExecution, at: int) -> Meta:
         started = at if row.started_at is None else round(row.started_at.timestamp() * 1000, 3)
         placement = row.workflow.placement or settings().placement
-        return Meta(row.plan_hash, row.workflow_id, row.workflow.slug, started, placement)
+        # A retry finds steps recorded that come only after others have run again.
+        durability = row.workflow.durability if row.retried_from_step is None else Durability.SYNC
+        return Meta(row.plan_hash, row.workflow_id, row.workflow.slug, started, placement, durability)
 
     def _announced(self, execution_id: str, attempts: Sequence[Attempt]) -> dict[Attempt, str]:
         """The claims of those of the attempts that some worker says it is running."""

@@ -207,4 +207,5 @@ def start_of(row: WorkflowExecution) -> Start:
         trigger_output=row.trigger_output,
         max_seconds=row.workflow.max_execution_seconds,
         placement=row.workflow.placement or settings().placement,
+        durability=row.workflow.durability,
     )

@@ -48,6 +48,7 @@ class Meta(NamedTuple):
     slug: str
     started_ms: float
     placement: str
+    durability: str = "async"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +191,10 @@ class Store:
         pipeline = self.redis.pipeline()
         pipeline.hmget(keys.meta, "version", "status", *Meta._fields)
         pipeline.hgetall(keys.steps)
-        (version, status, plan_hash, workflow_id, slug, started_ms, placement), steps = pipeline.execute()
+        (version, status, *kept), steps = pipeline.execute()
         if version is None or status != ExecutionStatus.RUNNING:
             return None
-        return Snapshot(version, _running(steps)), Meta(plan_hash, int(workflow_id), slug, float(started_ms), placement)
+        return Snapshot(version, _running(steps)), _meta(kept)
 
     def note_death(self, process: str, reason: str) -> None:
         """Keep for a while how a process (`machine/keeper.pid`) died, for whoever takes its step over."""
@@ -267,6 +268,12 @@ class Store:
             pipeline.delete(keys.steps, keys.data, keys.events)
             pipeline.expire(keys.meta, TOMBSTONE_SECONDS)
         pipeline.execute()
+
+
+def _meta(kept: Sequence[str | None]) -> Meta:
+    plan_hash, workflow_id, slug, started_ms, placement, durability = kept
+    about = (str(plan_hash), int(workflow_id or 0), str(slug), float(started_ms or 0), str(placement))
+    return Meta(*about) if durability is None else Meta(*about, durability)
 
 
 def _standing(task: TaskId, status: str | None, claim: str | None, known: str | None) -> Standing:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from pipelit.engine import blobs, values, waiting
+from pipelit.engine import values, waiting
 from pipelit.engine.compiler import ERROR_PORT
 from pipelit.engine.core import codec
 from pipelit.engine.core.commands import (
@@ -47,7 +47,6 @@ from pipelit.engine.keys import (
     writer_flag,
 )
 from pipelit.engine.narrator import Narrator, Report, node_status
-from pipelit.engine.pages import Pages
 from pipelit.engine.slices import Committed, Here, following
 from pipelit.engine.store import Meta, Snapshot, Store, Transaction
 from pipelit.engine.timing import Stopwatch
@@ -183,11 +182,11 @@ class Transition:
                 self._succeeded(step, attempt, route, report)
             case StepIterating(step, attempt, total):
                 self._end_attempt(step, attempt)
-                self._keep_items(step, attempt, total, report)
+                self.tell.items(step, attempt, total, report)
                 self._iterating(step, total, report)
             case StepSuspended(step, attempt):
                 self._end_attempt(step, attempt)
-                self.tell.checkpoint(step, attempt, Checkpoint.WAITING, report.suspended())
+                self.tell.suspension(step, attempt, report)
                 self._suspended(step, attempt, report)
             case StepFailed(step, attempt, failure):
                 self._end_attempt(step, attempt)
@@ -199,14 +198,6 @@ class Transition:
                 self._released(step, is_after, report)
             case _:
                 pass
-
-    def _keep_items(self, step: StepId, attempt: int, total: int, report: Report) -> None:
-        """Have SQL know what the loop iterates over: the first page itself, and where the others are."""
-        about: dict[str, Json] = {"total": total, "report": report.kept()}
-        if total > len(report.items):
-            about["pages"] = {blobs.MARK: Pages.of_items(self.write.execution_id, step, attempt).name}
-        content = f'{codec.dump_json(about)[:-1]},"items":[{",".join(report.items)}]}}'
-        self.tell.checkpoint(step, attempt, Checkpoint.ITERATING, content)
 
     def _released(self, step: StepId, is_after: bool, report: Report) -> None:
         """A person let the step go on, be it with something in the place of what it had."""

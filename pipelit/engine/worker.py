@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select
 
 from pipelit import clock
-from pipelit.engine import blobs, broadcast, pages, values, waiting
+from pipelit.engine import blobs, broadcast, durability, pages, values, waiting
 from pipelit.engine.brake import Brake
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core import codec
@@ -25,6 +25,7 @@ from pipelit.engine.core.events import (
 )
 from pipelit.engine.core.graph import Json, Plan, PlanNode
 from pipelit.engine.core.state import State
+from pipelit.engine.durability import Durability
 from pipelit.engine.keys import TaskId
 from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner
 from pipelit.engine.narrator import Report, node_status
@@ -146,14 +147,24 @@ class Worker:
     def _run(self, step: ClaimedStep, here: Here | None) -> Committed | None:
         lease = Lease(step.task, self.limits.lease)
         with structlog.contextvars.bound_contextvars(task=str(step.task)), self.heart.beating(lease):
-            event, report = self._attempt(step, lease)
+            event, report = self._recorded(step) or self._attempt(step, lease)
             known = (step.claim.snapshot, step.meta)
             execution_id = step.task.execution_id
+            if step.meta.durability == Durability.SYNC:
+                durability.record(step, event, report)
             done = patiently(lambda: self.coordinator.commit(execution_id, event, report, known=known, here=here))
             while done is None and patiently(lambda: self._is_lost(execution_id)):
                 time.sleep(PAUSE_SECONDS)
                 done = patiently(lambda: self.coordinator.commit(execution_id, event, report))
             return done
+
+    def _recorded(self, step: ClaimedStep) -> tuple[Event, Report] | None:
+        """What the step has come to already, if that was to be recorded before anything follows from it."""
+        if step.meta.durability != Durability.SYNC:
+            return None
+        found = durability.recorded(step)
+        _end_reading()
+        return found
 
     def _is_lost(self, execution_id: str) -> bool:
         """Whether the server has lost an execution that SQL says is under way: what a step returned is kept for it."""

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Workflow(Base):
     """`revision` grows with every change of the graph; `deleted_at` hides a workflow and keeps its executions.
 
-    `placement` is where its steps run, `chained` or `local`; None leaves it to the installation.
+    `placement` is where its steps run, `chained` or `local`; None leaves it to the installation. `durability` says
+    whether results are in SQL soon (`async`) or before anything follows from them (`sync`).
     """
 
     __tablename__ = "workflows"
@@ -36,6 +37,7 @@ class Workflow(Base):
     output_schema: Mapped[dict[str, Any] | None] = mapped_column(JsonValue)
     max_execution_seconds: Mapped[int | None]
     placement: Mapped[str | None] = mapped_column(String(10))
+    durability: Mapped[str] = mapped_column(String(5), default="async", server_default="async")
     revision: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, onupdate=clock.now)

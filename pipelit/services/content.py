@@ -17,6 +17,7 @@ TRAVELLING = (
     "output_schema",
     "max_execution_seconds",
     "placement",
+    "durability",
 )
 """What a document says about the workflow itself: nothing that refers to other rows of this installation."""
 

@@ -110,6 +110,7 @@ def begin(
         max_seconds=workflow.max_execution_seconds,
         reply_to=reply_to,
         placement=workflow.placement or settings().placement,
+        durability=workflow.durability,
     )
     columns: dict[str, Any] = {
         "execution_id": begun.execution_id,

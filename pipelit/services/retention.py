@@ -181,13 +181,11 @@ RULES: tuple[Rule, ...] = (
 
 
 def _ended(*conditions: ColumnElement[bool]) -> Select[str]:
-    """Ended executions, the oldest first: of which nothing is still to follow, and that no live one has to do with."""
-    other = aliased(WorkflowExecution)
-    mine = WorkflowExecution.execution_id
-    has_started = exists().where(other.execution_id == WorkflowExecution.parent_execution_id, other.status.in_(LIVE))
-    is_retried = exists().where(other.retried_from_id == mine, other.status.in_(LIVE))
-    is_over = WorkflowExecution.status.not_in(LIVE), ~WorkflowExecution.needs_follow_up, ~has_started, ~is_retried
-    return select(mine).where(*is_over, *conditions).order_by(WorkflowExecution.created_at)
+    """Ended executions, the oldest first: of which nothing is still to follow, and that no live one has started."""
+    parent = aliased(WorkflowExecution)
+    is_awaited = exists().where(parent.execution_id == WorkflowExecution.parent_execution_id, parent.status.in_(LIVE))
+    is_over = WorkflowExecution.status.not_in(LIVE), ~WorkflowExecution.needs_follow_up, ~is_awaited
+    return select(WorkflowExecution.execution_id).where(*is_over, *conditions).order_by(WorkflowExecution.created_at)
 
 
 def _read(counts: Select[int, int]) -> dict[int, int]:

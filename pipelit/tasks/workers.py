@@ -19,7 +19,6 @@ log = structlog.get_logger(__name__)
 
 SEEN_EVERY_SECONDS = 5.0
 MENDED_EVERY_SECONDS = 1.0
-REPLACED_EVERY_SECONDS = 0.25
 FORGOTTEN_AFTER_MS = 300_000
 
 
@@ -42,22 +41,7 @@ class SignsOfLife(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has 
             parent.timer.call_repeatedly(every, call)
 
 
-class Replacement(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """Has dead processes of the pool noticed and replaced at once.
-
-    The pool listens to a pipe that breaks when a process dies, and asks just then how it died, once. Quite often
-    the kernel has closed the pipe already and the process is not quite gone; then the pool would look again after 5 s.
-    """
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def start(self, parent: Any) -> None:
-        """Look from now on."""
-        parent.timer.call_repeatedly(REPLACED_EVERY_SECONDS, parent.pool.maintain_pool)
-
-
 celery.steps["consumer"].add(SignsOfLife)
-celery.steps["consumer"].add(Replacement)
 
 
 def seen(engine: Engine, hostname: str) -> None:

@@ -90,28 +90,6 @@ def test_a_node_that_wants_all_memory_fails_alone_and_says_why(stage: Stage) -> 
     stage.is_free()
 
 
-def test_a_process_that_a_step_leaves_too_large_is_replaced(stage: Stage) -> None:
-    outputs = set()
-    for _ in range(3):
-        ended = stage.ended(stage.start("hoarding"))
-        assert ended["status"] == "completed", ended
-        outputs.add(ended["final_output"])
-
-    assert len(outputs) == 3, "each ran in a process of its own"
-
-
-def test_a_cancel_ends_a_loop_and_no_further_iteration_begins(stage: Stage) -> None:
-    items = {"items": list(range(10_000))}
-    execution = stage.loop(items, "unruly", {"way": "asleep", "note": str(stage.note)})
-    wait_until(lambda: len(stage.noted()) == 1, "the first iteration runs", or_else=stage.said)
-
-    assert stage.cancel(execution)["status"] == "cancelled"
-    stage.is_free()
-
-    assert len(stage.noted()) == 1
-    assert stage.attempts(execution) == []
-
-
 @pytest.mark.parametrize(("way", "how"), [("killed", "signal 9 (SIGKILL)"), ("leaving", "exitcode 3")])
 def test_a_step_that_kills_its_process_thrice_is_given_up_with_the_true_reason(
     stage: Stage, way: str, how: str

@@ -204,21 +204,6 @@ def test_what_a_live_execution_has_started_stays_with_it(hand: Hand) -> None:
     assert not {child, orphan} & ids()
 
 
-def test_what_a_live_execution_reuses_stays_with_it(hand: Hand) -> None:
-    row = waiting(hand)
-    (origin,) = ended_before(row, [90])
-    with transaction() as session:
-        mine = WorkflowExecution.execution_id == row.execution_id
-        session.execute(update(WorkflowExecution).where(mine).values(retried_from_id=origin))
-
-    assert sweep(MONTH) == 0
-    executions.cancel(row.execution_id, by=author("bob"))
-    outcome(row)
-
-    assert sweep(MONTH) == 1
-    assert ids() == {row.execution_id}
-
-
 def test_what_is_still_to_be_followed_up_stays(hand: Hand) -> None:
     row = waiting(hand)
     (failed,) = ended_before(row, [90], status="failed", needs_follow_up=True)
@@ -347,6 +332,6 @@ def test_state_that_nobody_will_look_at_is_found_and_removed(hand: Hand) -> None
     assert all(0 < hand.redis.ttl(f"pipelit:x:{row.execution_id}:meta") <= 300 for row in (gone, ended))
 
 
-@pytest.mark.parametrize("name", ["execution_logs", "execution_events", "step_checkpoints", "blobs", "pending_tasks"])
+@pytest.mark.parametrize("name", ["execution_logs", "execution_events", "blobs", "pending_tasks"])
 def test_what_belongs_to_an_execution_is_found_by_what_it_refers_to(name: str) -> None:
     assert name in {table.name for table in retention.parts()}

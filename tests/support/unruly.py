@@ -34,17 +34,12 @@ class Stage:
 
     def run(self, component_type: str, config: dict[str, Any]) -> str:
         """Start a workflow of a trigger and one node; the id of the execution."""
-        return self._run([_node("a", component_type, config)], [_edge("start", "a")])
-
-    def loop(self, config: dict[str, Any], component_type: str, body: dict[str, Any]) -> str:
-        """Start a workflow of a trigger and a loop over one node; the id of the execution."""
-        self.note.write_text("")
-        edges = [_edge("start", "each"), _edge("each", "a", "loop_body"), _edge("a", "each", "loop_return")]
-        return self._run([_node("each", "loop", config), _node("a", component_type, body)], edges)
-
-    def _run(self, nodes: list[dict[str, Any]], edges: list[dict[str, Any]]) -> str:
+        nodes = [
+            {"node_id": "start", "component_type": "trigger_manual"},
+            {"node_id": "a", "component_type": component_type, "config": config},
+        ]
         slug = self.product.call("POST", "/api/v1/workflows/", {"name": "Story"}).body["slug"]
-        graph = {"nodes": [_node("start", "trigger_manual", {}), *nodes], "edges": edges}
+        graph = {"nodes": nodes, "edges": [{"source_node_id": "start", "target_node_id": "a"}]}
         drawn = self.product.call("PUT", f"/api/v1/workflows/{slug}/graph/", graph)
         assert drawn.status == 200, drawn
         begun = self.product.call("POST", f"/api/v1/workflows/{slug}/execute/", {})
@@ -82,14 +77,6 @@ class Stage:
 
     def said(self) -> str:
         return self.product.log("worker-steps")[-4000:]
-
-
-def _node(node_id: str, component_type: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {"node_id": node_id, "component_type": component_type, "config": config}
-
-
-def _edge(source: str, target: str, label: str = "") -> dict[str, Any]:
-    return {"source_node_id": source, "target_node_id": target, "edge_label": label}
 
 
 def is_there(pid: int) -> bool:

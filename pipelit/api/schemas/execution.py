@@ -84,6 +84,12 @@ class ExecutionSchema(AnswerSchema):
     total_cost_usd = fields.Float()
     llm_calls = fields.Integer()
     parent_execution_id = fields.String(allow_none=True)
+    retried_from_id = fields.String(
+        allow_none=True, metadata={"description": "The execution whose steps this one reuses, while it is kept."}
+    )
+    retried_from_step = fields.String(
+        allow_none=True, metadata={"description": "The step that a retry began with; `node@loop:3` in an iteration."}
+    )
     parent_node_id = fields.String(allow_none=True)
 
 
@@ -178,6 +184,29 @@ class ResumeArguments(Schema):
             "description": "What a form asks for; the output of a step that waited for the outside; settings of a step "
             "that is held before it runs; outputs of one that is held after it ran."
         },
+    )
+
+
+class RetryArguments(Schema):
+    """What to run again. Without a node: what has failed and was not reached, or all of what completed."""
+
+    from_node_id = fields.String(
+        validate=validate.Length(1, 100),
+        metadata={"description": "This node and all that follows from it run again; the rest is reused."},
+    )
+    scope = fields.String(
+        validate=validate.Length(1, 500),
+        metadata={"description": "Only in this iteration of the loops around the node: `items:3`, `outer:0/inner:2`."},
+    )
+    inputs = fields.Dict(
+        keys=fields.String(validate=validate.Length(1, 100)),
+        values=fields.Dict(keys=fields.String()),
+        validate=is_reasonable,
+        metadata={"description": "By node and port, outputs of reused nodes that stand in the place of their own."},
+    )
+    workflow_version = fields.String(
+        validate=validate.OneOf(["original", "current"]),
+        metadata={"description": "The workflow as the execution ran it, or as it is now."},
     )
 
 

@@ -9,6 +9,7 @@ from pipelit.api.schemas import fields
 from pipelit.api.schemas.base import AnswerSchema, ProblemItemSchema, Schema
 from pipelit.api.schemas.edge import EdgeSchema
 from pipelit.api.schemas.node import NodeSchema
+from pipelit.engine.durability import Durability
 from pipelit.engine.slices import Placement
 from pipelit.services import sizes
 from pipelit.services.rights import SLUG, Access
@@ -39,6 +40,13 @@ class AboutFields(Schema):
         metadata={
             "description": "`chained`: every step is a Celery task of its own. `local`: a task goes on with steps that "
             "do no IO. Null leaves it to the installation."
+        },
+    )
+    durability = fields.String(
+        validate=validate.OneOf([durability.value for durability in Durability]),
+        metadata={
+            "description": "`async`: results reach the database within a fraction of a second. `sync`: before anything "
+            "follows from them, so that a step with a result never runs again, whatever is lost."
         },
     )
 

@@ -19,8 +19,6 @@ from pipelit.nodes.settings import config, setting
 
 LONG = 600
 
-HOARD: list[bytes] = []
-
 LEAVE = """
 import os, sys, time
 os.setsid()
@@ -99,11 +97,6 @@ def hungry(_note: Path) -> None:
         kept.append(bytearray(16 * 1024 * 1024))
 
 
-def hoarding(_note: Path) -> None:
-    """Takes memory and never gives it back, but not more than it may."""
-    HOARD.append(b"x" * (300 * 1024 * 1024))
-
-
 def killed(_note: Path) -> None:
     """Is killed, as when the memory of the machine runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -116,7 +109,7 @@ def leaving(_note: Path) -> None:
 
 WAYS: dict[str, Callable[[Path], None]] = {
     way.__name__: way
-    for way in (busy, asleep, stubborn, deaf, forking, parent, copied, printing, hungry, hoarding, killed, leaving)
+    for way in (busy, asleep, stubborn, deaf, forking, parent, copied, printing, hungry, killed, leaving)
 }
 
 
