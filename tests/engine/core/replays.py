@@ -87,7 +87,7 @@ def what_was_recorded_runs_no_more_and_the_rest_does(replay: Replay, case: Case)
     for cut in _cuts(recording):
         known = recording.events[:cut]
         replayed = replay(case.plan, State(), known)
-        driver = _continued(recording, replayed)
+        driver = continued(recording, replayed)
         driver.play(())
         rerun = _left(replayed) | {(run.step, run.attempt) for run in driver.runs}
         assert not rerun & _ended(known), "what has ended runs again"
@@ -174,7 +174,7 @@ def _ended(events: Sequence[Event]) -> set[Attempt]:
     }
 
 
-def _continued(recording: Recording, replayed: Replayed) -> Driver:
+def continued(recording: Recording, replayed: Replayed) -> Driver:
     """A driver that goes on where the replay ended, as somebody does who has nothing but the record."""
     driver = Driver(recording.case.plan, recording.case.behaviour, advance, replayed.state, bag=[])
     for heard in replayed.heard:
