@@ -9,6 +9,8 @@ from pathlib import Path
 from tests.faults import report, storm
 from tests.faults.injectors import INJECTORS
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def main() -> int:
     """Exit code 0 if nothing was found on any of the databases."""
@@ -20,17 +22,31 @@ def main() -> int:
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--kinds", default=",".join(INJECTORS), help="which faults, separated by commas")
     parser.add_argument("--pauses", default="0,1,3,8", help="seconds between faults: one of these each time")
+    parser.add_argument("--lease", type=float, default=6.0, help="seconds of a lease")
     told = parser.parse_args()
     seed = secrets.randbelow(10**6) if told.seed is None else told.seed
     kinds = tuple(told.kinds.split(","))
     pauses = tuple(float(pause) for pause in told.pauses.split(","))
-    size = storm.Size(told.executions, told.faults, told.workflows, kinds=kinds, pauses=pauses)
+    size = storm.Size(
+        told.executions,
+        told.faults,
+        told.workflows,
+        lease_seconds=told.lease,
+        visibility_timeout=round(told.lease * 5),
+        kinds=kinds,
+        pauses=pauses,
+    )
     is_clean = True
     for database in ("sqlite", "postgresql") if told.database == "both" else (told.database,):
         with tempfile.TemporaryDirectory(prefix="pl-effects-") as folder:
             print(f"{database}, seed {seed} ...", file=sys.stderr)
             result = storm.run(seed, database, size, Path(folder), say=lambda line: print(line, file=sys.stderr))
         print(report.text(result), flush=True)
+        if result.logs:
+            kept = ROOT / "var" / f"faults-{database}-{seed}.log"
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(result.logs)
+            print(f"What the processes logged: {kept}", file=sys.stderr)
         is_clean = is_clean and result.verdict.is_clean
     return 0 if is_clean else 1
 

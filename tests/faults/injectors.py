@@ -6,7 +6,8 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -19,6 +20,7 @@ from pipelit.engine.keys import TaskId
 from tests.faults.product import DATABASE, Installation, children, command_postgresql
 
 STEPS = "default"
+MOVE = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1], ARGV[1]) end"
 MOST_ATTEMPTS = 2
 """A step whose worker dies a third time is given up, and rightly so: the suite does not go so far with one step."""
 
@@ -132,34 +134,23 @@ def duplicate_delivery(there: Installation, random: Random) -> Hit | None:
 
 def drop_delivery(there: Installation, _random: Random) -> Hit | None:
     """The next message of a step is taken off its queue by nobody."""
-    taken: list[str] = []
-
-    def is_taken() -> bool:
-        found = there.redis.rpop(STEPS)
-        taken.extend([found] if found is not None else [])
-        return bool(taken)
-
-    if not _soon(is_taken):
-        return None
-    return Hit(_now(), (TaskId.parse(json.loads(taken[0])["headers"]["id"]),))
+    with _nobody_listening(there):
+        if not _soon(lambda: there.redis.llen(STEPS) >= 1):
+            return None
+        taken = there.redis.rpop(STEPS)
+    return Hit(_now(), (TaskId.parse(json.loads(taken)["headers"]["id"]),)) if taken else None
 
 
 def reorder_deliveries(there: Installation, random: Random) -> Hit | None:
     """What waits in the queue of steps is shuffled."""
-    if not _soon(lambda: there.redis.llen(STEPS) >= 2):
-        return None
-    waiting = there.redis.lrange(STEPS, 0, -1)
-    random.shuffle(waiting)
-    with there.redis.pipeline() as pipeline:
+    with _nobody_listening(there):
+        if not _soon(lambda: there.redis.llen(STEPS) >= 2):
+            return None
+        waiting = there.redis.lrange(STEPS, 0, -1)
+        random.shuffle(waiting)
         for message in waiting:
-            # Only what is still there is moved: a message that somebody takes meanwhile is theirs.
-            pipeline.eval(
-                "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[1], ARGV[1]) end",
-                1,
-                STEPS,
-                message,
-            )
-        pipeline.execute()
+            # Only what is still there is moved: what somebody takes meanwhile is theirs.
+            there.redis.eval(MOVE, 1, STEPS, message)
     return Hit(_now())
 
 
@@ -247,19 +238,30 @@ def _pause(pid: int, seconds: float, victims: tuple[TaskId, ...] = ()) -> Hit | 
         os.kill(pid, signal.SIGSTOP)
     except ProcessLookupError:
         return None
-    threading.Timer(seconds, _continue, [pid]).start()
+    threading.Timer(seconds, _signal, [pid, signal.SIGCONT]).start()
     return Hit(at, victims)
 
 
-def _continue(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGCONT)
-    except ProcessLookupError:
-        return
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _is_step(message: Mapping[str, Any]) -> bool:
     return bool(message["headers"]["task"] == "pipelit.run_step")
+
+
+@contextmanager
+def _nobody_listening(there: Installation) -> Iterator[None]:
+    """Hold up the worker that takes messages, but not those who run them: what is sent stays in the queue."""
+    worker = there.worker("steps")
+    if worker is not None:
+        _signal(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if worker is not None:
+            _signal(worker, signal.SIGCONT)
 
 
 def _soon(is_so: Callable[[], bool], seconds: float = 3.0) -> bool:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,10 +39,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Calm:
-    """What a workflow gives and does when nothing happens to it, for one choice."""
+    """What an execution gives and does when nothing happens to it."""
 
     output: Any
     effects: frozenset[str]
+
+
+Expected = Mapping[str, Calm]
+"""The executions that one ticket makes, by what is added to its number: nothing, or `+4` for what its step 4 called."""
 
 
 @dataclass(slots=True)
@@ -75,13 +80,13 @@ def runs(there: Installation) -> dict[str, list[Run]]:
     """Every execution, by the ticket that it was started with."""
     # As text, which SQLite and PostgreSQL give alike.
     given_and_made = "CAST(trigger_output AS TEXT) AS given, CAST(final_output AS TEXT) AS made"
-    found: dict[str, list[Run]] = {}
+    found: dict[str, list[Run]] = defaultdict(list)
     for row in there.rows(f"SELECT execution_id, status, error_message, {given_and_made} FROM workflow_executions"):
         given = json.loads(row["given"])
         ticket = (given.get("body") or given.get("payload") or {}).get("ticket", "")
         made = None if row["made"] is None else json.loads(row["made"])
         run = Run(row["execution_id"], ticket, row["status"], made, row["error_message"])
-        found.setdefault(ticket, []).append(run)
+        found[ticket].append(run)
     return found
 
 
@@ -90,30 +95,44 @@ def live(there: Installation) -> int:
     return int(there.rows(f"SELECT count(*) AS n FROM workflow_executions WHERE NOT ({ENDED})")[0]["n"])
 
 
+def calm(number: str, ran: Mapping[str, list[Run]], effects: Iterable[Effect]) -> Expected:
+    """What became of a ticket in a calm run."""
+    expected = {}
+    for ticket in [ticket for ticket in ran if ticket.partition("+")[0] == number]:
+        (only,) = ran[ticket]
+        assert only.status == "completed", only
+        done = frozenset(effect.name for effect in effects if effect.ticket == ticket)
+        expected[ticket.removeprefix(number)] = Calm(only.output, done)
+    return expected
+
+
 def judge(
     there: Installation,
     tickets: Iterable[Ticket],
-    calm: Mapping[tuple[str, str], Calm],
+    expected: Mapping[tuple[str, str], Expected],
     effects: Iterable[Effect],
 ) -> Verdict:
     """Everything that is not as it has to be."""
     verdict = Verdict()
     found = runs(there)
-    by_ticket: dict[str, list[Effect]] = {}
+    by_ticket: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
-        by_ticket.setdefault(effect.ticket, []).append(effect)
+        by_ticket[effect.ticket].append(effect)
     attempts = _attempts(there)
     for ticket in tickets:
-        mine = found.get(ticket.number, [])
-        if ticket.is_accepted and not mine:
-            verdict.lost.append(f"{ticket.workflow} {ticket.number}: accepted, and there is no execution")
-        if len(mine) > 1:
-            verdict.twice.append(f"{ticket.workflow} {ticket.number}: {len(mine)} executions")
-        for run in mine:
-            _judge_run(verdict, run, ticket, calm[ticket.workflow, ticket.choice])
-            if run.status == "completed":
-                expected = calm[ticket.workflow, ticket.choice].effects
-                _judge_effects(verdict, run, expected, by_ticket.get(ticket.number, []), attempts)
+        for suffix, calm in expected[ticket.workflow, ticket.choice].items():
+            number = ticket.number + suffix
+            mine = found.pop(number, [])
+            if ticket.is_accepted and not mine:
+                verdict.lost.append(f"{ticket.workflow} {number}: accepted, and there is no execution")
+            if len(mine) > 1:
+                verdict.twice.append(f"{ticket.workflow} {number}: {len(mine)} executions")
+            for run in mine:
+                _judge_run(verdict, run, ticket, calm)
+                if run.status == "completed":
+                    _judge_effects(verdict, run, calm.effects, by_ticket[number], attempts)
+    unknown = [number for number in found if not number.startswith("calm-")]
+    verdict.different += [f"{number}: not in a calm run" for number in unknown]
     verdict.twice += _repeated_steps(there)
     verdict.left_over += [*_left_in_sql(there), *left_in_redis(there)]
     return verdict
@@ -133,7 +152,7 @@ def left_in_redis(there: Installation) -> list[str]:
 
 
 def _judge_run(verdict: Verdict, run: Run, ticket: Ticket, calm: Calm) -> None:
-    name = f"{ticket.workflow} {ticket.number} {run.execution_id}"
+    name = f"{ticket.workflow} {run.ticket} {run.execution_id}"
     if run.status in LIVE:
         verdict.stuck.append(f"{name} is {run.status}")
     elif run.status != "completed":

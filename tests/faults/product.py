@@ -24,6 +24,7 @@ from tests.support.product import Product, wait_until
 from tests.support.servers import find_free_port, running_postgresql
 
 DATABASE = "pipelit_faults"
+LOG_LIMIT = 200_000
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Installation:
     def said(self) -> str:
         """The ends of all log files, for a run that fails."""
         logs = sorted((self.product.home / "logs").glob("*.log"))
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-LOG_LIMIT:]}" for log in logs)
 
     def _child(self, *words: str) -> int | None:
         mine = (pid for pid in children(self.product.pid) if all(word in command(pid) for word in words))

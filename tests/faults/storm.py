@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.faults import oracle, recovery, workflows
 from tests.faults.counter import Counter, counting
 from tests.faults.injectors import INJECTORS, Hit
-from tests.faults.oracle import Calm, Ticket, Verdict
+from tests.faults.oracle import Expected, Ticket, Verdict
 from tests.faults.product import Installation, installation
 from tests.faults.recovery import Times
 from tests.faults.schedule import Planned, plan
@@ -56,6 +56,7 @@ class Result:
     passed_over: list[str] = field(default_factory=list)
     times: Mapping[str, Times] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
+    logs: str = ""
 
 
 def run(seed: int, database: str, size: Size, folder: Path, *, say: Callable[[str], None] = lambda _: None) -> Result:
@@ -69,6 +70,8 @@ def run(seed: int, database: str, size: Size, folder: Path, *, say: Callable[[st
         storm.rage()
         storm.settle()
         storm.judge()
+        if not result.verdict.is_clean:
+            result.logs = there.said()
     return result
 
 
@@ -83,19 +86,21 @@ class Storm:
     result: Result
     say: Callable[[str], None]
     drawings: list[Drawing] = field(default_factory=list)
-    calm: dict[tuple[str, str], Calm] = field(default_factory=dict)
+    calm: dict[tuple[str, str], Expected] = field(default_factory=dict)
     fired: list[Future[Ticket]] = field(default_factory=list)
     began: float = 0.0
 
     def draw(self) -> None:
         """Make the workflows."""
+        children = [workflows.draw_child(self.random, f"called-{number}", self.counter.url) for number in range(2)]
         for number in range(self.size.workflows):
-            drawing = workflows.draw(self.random, f"faults-{number}", self.counter.url)
+            called = self.random.choice(children).name
+            self.drawings.append(workflows.draw(self.random, f"faults-{number}", self.counter.url, child=called))
+        for drawing in (*children, *self.drawings):
             made = self.there.product.call("POST", "/api/v1/workflows/", {"name": drawing.name, "slug": drawing.name})
             assert made.status == 201, made
             put = self.there.product.call("PUT", f"/api/v1/workflows/{drawing.name}/graph/", drawing.graph)
             assert put.status == 200, (drawing, put)
-            self.drawings.append(drawing)
 
     def rehearse(self) -> None:
         """Run every workflow with every choice in peace."""
@@ -108,10 +113,7 @@ class Storm:
         effects = self.counter.effects()
         ran = oracle.runs(self.there)
         for ticket in tickets:
-            (only,) = ran[ticket.number]
-            assert only.status == "completed", only
-            done = frozenset(effect.name for effect in effects if effect.ticket == ticket.number)
-            self.calm[ticket.workflow, ticket.choice] = Calm(only.output, done)
+            self.calm[ticket.workflow, ticket.choice] = oracle.calm(ticket.number, ran, effects)
         self.result.calm_executions = len(tickets)
         self.fired.clear()
         self.say(f"{len(tickets)} calm executions of {len(self.drawings)} workflows")
@@ -133,7 +135,9 @@ class Storm:
 
     def settle(self) -> None:
         """Wait until nothing is under way any more, as far as that happens at all."""
-        self._wait(lambda: not oracle.left_in_redis(self.there), "nothing is left", must=False)
+        self.say(f"{self.result.seconds:6.1f} s  every execution has ended")
+        self._wait(lambda: not oracle.left_in_redis(self.there), "nothing is left")
+        self.say(f"{time.monotonic() - self.began:6.1f} s  nothing is left")
 
     def judge(self) -> None:
         """Look at everything."""
@@ -177,7 +181,7 @@ class Storm:
         except (RedisError, SQLAlchemyError):
             return None  # the fault before this one is not over yet
 
-    def _wait(self, is_so: Callable[[], bool], what: str, *, must: bool = True) -> None:
+    def _wait(self, is_so: Callable[[], bool], what: str) -> None:
         until = time.monotonic() + self.size.patience
         while time.monotonic() < until:
             try:
@@ -187,5 +191,4 @@ class Storm:
                 continue
             finally:
                 time.sleep(0.3)
-        if must:
-            self.say(f"not within {self.size.patience:.0f} s: {what}")
+        self.say(f"not within {self.size.patience:.0f} s: {what}")

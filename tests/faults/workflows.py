@@ -35,17 +35,26 @@ class Drawing:
         return {"nodes": self.nodes, "edges": self.edges}
 
 
-def draw(random: Random, name: str, url: str, *, subworkflow: str | None = None) -> Drawing:
+def draw(random: Random, name: str, url: str, *, child: str) -> Drawing:
     """A random workflow of some five to twenty nodes, whose effects go to the server at `url`.
 
-    `subworkflow` is the slug of one that it may run as its child.
+    `child` is the slug of one that it may call.
     """
     drawing = Drawing(name, random.choice(("manual", "webhook")))
-    pen = Pen(random, drawing, url, subworkflow)
+    return _drawn(Pen(random, drawing, url, child), random.randint(2, 4), depth=2)
+
+
+def draw_child(random: Random, name: str, url: str) -> Drawing:
+    """A small one that others call."""
+    return _drawn(Pen(random, Drawing(name, "workflow"), url, None), random.randint(1, 3), depth=1)
+
+
+def _drawn(pen: "Pen", length: int, *, depth: int) -> Drawing:
     pen.trigger()
-    tail = pen.chain(Tail("start"), random.randint(2, 4), depth=2)
+    # What some nodes hand on is what came in, and the trigger's ticket is another one in each run.
+    tail = pen.chain(pen.template(Tail("start"), depth), length, depth=depth)
     pen.node("end", "template", {"template": "{{ " + pen.last + " | tojson }}"}, [tail])
-    return drawing
+    return pen.drawing
 
 
 @dataclass(slots=True)
@@ -55,7 +64,7 @@ class Pen:
     random: Random
     drawing: Drawing
     url: str
-    subworkflow: str | None
+    called: str | None
     loops: int = 0
     count: int = 0
     last: str = "trigger.payload.choice"
@@ -63,11 +72,11 @@ class Pen:
     @property
     def given(self) -> str:
         """Where the trigger keeps what it was started with."""
-        return "trigger.payload" if self.drawing.trigger == "manual" else "trigger.body"
+        return "trigger.body" if self.drawing.trigger == "webhook" else "trigger.payload"
 
     def trigger(self) -> None:
         self.last = f"{self.given}.choice"
-        config = {} if self.drawing.trigger == "manual" else {"path": self.drawing.name}
+        config = {"path": self.drawing.name} if self.drawing.trigger == "webhook" else {}
         self.node("start", f"trigger_{self.drawing.trigger}", config, [])
 
     def chain(self, tail: Tail, length: int, *, depth: int) -> Tail:
@@ -79,9 +88,8 @@ class Pen:
     def _choices(self, depth: int) -> list[Callable[[Tail, int], Tail]]:
         plain = [self.template, self.effect, self.effect, self.slow_effect, self.flaky_effect, self.effect_of_one_try]
         if not self.loops:
-            plain += [self.wait, self.held]
-            if self.subworkflow is not None:
-                plain += [self.child]
+            plain += [self.wait, self.held, self.question]
+            plain += [] if self.called is None else [self.call, self.call]
         return plain if depth == 0 else [*plain, *(3 * [self.branch, self.parallel, self.loop])]
 
     def template(self, tail: Tail, _depth: int) -> Tail:
@@ -109,9 +117,18 @@ class Pen:
         """A step that a person has to release."""
         return self._step("template", {"template": "released"}, tail, interrupt_before=True)
 
-    def child(self, tail: Tail, _depth: int) -> Tail:
+    def question(self, tail: Tail, _depth: int) -> Tail:
+        """A question to a person, who says yes."""
+        asked = self._step("human_confirmation", {"prompt": "Go on?"}, tail)
+        self.last = f"{asked.node}.approved"
+        return Tail(asked.node, "approved")
+
+    def call(self, tail: Tail, _depth: int) -> Tail:
+        """Another workflow, under a ticket that is derived from ours."""
         payload = {"ticket": self._ticket() + f"+{self.count + 1}", "choice": "{{ " + self.given + ".choice }}"}
-        return self._step("workflow", {"workflow_slug": self.subworkflow, "payload": payload}, tail)
+        called = self._step("workflow", {"workflow_slug": self.called, "payload": payload}, tail)
+        # Its other output is an id, which is another one in each run.
+        return self._step("template", {"template": "{{ " + called.node + ".output }}"}, called)
 
     def branch(self, tail: Tail, depth: int) -> Tail:
         """A switch, one or two steps on each of its ways, and a merge of the one that was taken."""
