@@ -5,7 +5,7 @@ import click
 from pipelit import telemetry
 from pipelit.assembly import assemble
 from pipelit.commands.context import application
-from pipelit.launcher import database
+from pipelit.launcher import database, stored
 from pipelit.launcher.environment import load_settings, prepare_home
 from pipelit.services import credentials, space
 
@@ -16,7 +16,7 @@ def migrate() -> None:
     settings = load_settings()
     telemetry.configure(settings)
     prepare_home(settings)
-    database.check(settings)
+    stored.check(settings)
     with assemble(settings).app_context():
         database.upgrade()
     click.echo("The database is up to date.")

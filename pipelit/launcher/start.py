@@ -5,12 +5,10 @@ import subprocess
 import sys
 from typing import NoReturn
 
-from pipelit.assembly import assemble
 from pipelit.config import Settings
-from pipelit.launcher import checks, database, embedded, supervisor
+from pipelit.launcher import checks, database, stored, supervisor
 from pipelit.launcher.environment import prepare_home
 from pipelit.launcher.guard import PARENT
-from pipelit.services import samples
 
 
 def up(settings: Settings) -> NoReturn:
@@ -20,11 +18,12 @@ def up(settings: Settings) -> NoReturn:
     checks.port_is_free(settings)
     checks.embedded_server_is_gone(settings)
     checks.redis_is_usable(settings)
-    database.check(settings)
-    with embedded.running(settings), assemble(settings).app_context():
-        database.upgrade()
-        database.check_encryption_keys()
-        samples.seed()
+    stored.check(settings)
+    if stored.is_prepared(settings):
+        stored.check_encryption_keys(settings)
+    else:
+        # Loads the whole application, which this process does not need otherwise (`lean.py` sees to that).
+        database.prepare(settings)
     _announce_later(settings)
     supervisor.become(settings, lock)
 

@@ -8,7 +8,7 @@ from flask import Flask
 from sqlalchemy import make_url, text
 
 from pipelit.extensions import db, transaction
-from pipelit.launcher import database
+from pipelit.launcher import stored
 from pipelit.models import LLMProviderCredential
 from tests.commands.conftest import Command
 from tests.support.application import KEYS
@@ -58,8 +58,7 @@ def test_without_the_key_of_what_is_stored_nothing_starts(pipelit: Command, app:
 def test_with_the_old_key_behind_the_new_one_everything_can_be_read(app: Flask):
     store_a_credential(app)
 
-    with app.app_context():
-        database.check_encryption_keys()
+    stored.check_encryption_keys(app.extensions["pipelit.settings"])
 
 
 def test_a_file_from_before_is_made_one_that_can_shrink(pipelit: Command, empty_database_url: str, database_kind: str):

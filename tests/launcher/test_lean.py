@@ -19,7 +19,8 @@ def printed(program: str, home: Path) -> list[str]:
 
 LOADED = """
 print(*(name for name in ("rich.console", "httpx._client", "httpcore._api", "redis.asyncio.client", "anyio", "alembic",
-                          "cryptography.fernet", "prometheus_client.registry", "valkey", "flask_smorest")
+                          "cryptography.fernet", "prometheus_client.registry", "valkey", "flask_smorest",
+                          "sqlalchemy.dialects.postgresql")
         if sys.modules.get(name)))
 """
 ASSEMBLED = """
@@ -38,6 +39,15 @@ def test_a_web_process_loads_what_answers_requests_and_nothing_that_calls_others
     program = "from pipelit.app import create_app" + ASSEMBLED + "create_app(settings)" + LOADED
 
     assert printed(program, tmp_path) == ["flask_smorest"]
+
+
+def test_a_start_that_finds_everything_in_order_does_not_load_the_application(tmp_path: Path) -> None:
+    program = """
+import pipelit.commands.up
+print(*(name for name in ("flask", "celery", "alembic", "pipelit.assembly") if name in sys.modules))
+"""
+
+    assert printed(program, tmp_path) == []
 
 
 def test_what_was_postponed_is_there_when_it_is_used(tmp_path: Path) -> None:

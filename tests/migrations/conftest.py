@@ -10,7 +10,7 @@ from flask_migrate import Migrate, downgrade, upgrade
 from sqlalchemy import Engine
 
 from pipelit.extensions import db
-from pipelit.launcher.database import MIGRATIONS
+from pipelit.launcher.stored import MIGRATIONS
 
 THROW_AWAY = """
 import sqlalchemy as sa

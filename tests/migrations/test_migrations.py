@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect
 
-from pipelit.launcher.database import MIGRATIONS
+from pipelit.launcher.stored import MIGRATIONS
 from pipelit.models import Base
 from tests.migrations.rows import count, populate
 
