@@ -283,7 +283,7 @@ def test_somebody_who_talks_all_the_time_is_told_to_come_back_too(
 
     live.close()
 
-    wait_until(lambda: live.connections == 0, seconds=5)
+    wait_until(lambda: live.connections == 0)
     stop.set()
     for talker in talkers:
         talker.join()

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import websocket
@@ -26,10 +26,11 @@ CROWD = 120
 
 @dataclass
 class WebServer:
-    """The server's first process, and where it listens."""
+    """The server's first process, where it listens and what it writes."""
 
     process: "subprocess.Popen[bytes]"
     port: int
+    log: Path
 
     def ask(self, path: str, key: str) -> int:
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
@@ -46,7 +47,7 @@ class WebServer:
 
 
 @pytest.fixture
-def server(settings: Settings, free_port: int) -> Iterator[WebServer]:
+def server(settings: Settings, free_port: int, tmp_path: Path) -> Iterator[WebServer]:
     environment = {
         **os.environ,
         **KEYS,
@@ -55,8 +56,10 @@ def server(settings: Settings, free_port: int) -> Iterator[WebServer]:
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,
     }
-    process = subprocess.Popen([sys.executable, "-m", "pipelit", "server"], env=environment)
-    server = WebServer(process, free_port)
+    log = tmp_path / "web.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", "pipelit", "server"], env=environment, stderr=output)
+    server = WebServer(process, free_port, log)
     try:
         wait_until(server.answers, seconds=60)
         yield server
@@ -94,10 +97,8 @@ def test_everybody_hears_everything_and_the_api_still_answers(
 
 
 def test_a_stop_tells_everybody_and_takes_no_time(server: WebServer, crowd: list[Watcher]) -> None:
-    began = time.monotonic()
-
     server.process.send_signal(signal.SIGTERM)
 
-    assert {watcher.closed_with(10) for watcher in crowd} == {1012}
-    assert server.process.wait(10) == 0
-    assert time.monotonic() - began < 7, "waited for the sockets until it was killed"
+    assert {watcher.closed_with(60) for watcher in crowd} == {1012}
+    assert server.process.wait(60) == 0
+    assert "when patience ended" not in server.log.read_text()

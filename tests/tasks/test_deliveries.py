@@ -8,15 +8,15 @@ from tests.support.hand import Hand
 GREET = {"greet": ("template", {"template": "hi"})}
 
 
-def test_an_abandoned_message_is_found_within_seconds(crew: Crew, crew_hand: Hand) -> None:
-    row = crew.run(GREET, "start -> greet")
-    payload = crew_hand.redis.rpop("default")
+def test_abandoned_messages_are_found_within_seconds(crew: Crew, crew_hand: Hand) -> None:
+    rows = [crew.run(GREET, "start -> greet") for _ in range(2)]
+    payloads = [crew_hand.redis.rpop("default") for _ in rows]
     crew.start("steps")
 
-    leave_as_a_killed_worker_does(crew_hand, payload)
-
-    # By default it would be looked for 10 s after a worker's start, and every 100 s from then on.
-    assert crew.wait_for(row, seconds=8).final_output == "hi"
+    # By default the first would be found 10 s after the worker's start, and the second 100 s later.
+    for row, payload in zip(rows, payloads, strict=True):
+        leave_as_a_killed_worker_does(crew_hand, payload)
+        assert crew.wait_for(row).final_output == "hi"
 
 
 def leave_as_a_killed_worker_does(hand: Hand, payload: str) -> None:
