@@ -43,7 +43,7 @@ def guessing(kind: str, account: str) -> Iterator[None]:
 
 
 def _limiter() -> FixedWindowRateLimiter:
-    """Made with the first try: its library loads clients of every server it might count in, 3 MB in each process."""
+    """Made with the first try: its library loads clients of every server it might count in, 2.5 MB in each process."""
     found: FixedWindowRateLimiter | None = current_app.extensions.get(EXTENSION)
     if found is None:
         pool = current_app.extensions["pipelit.redis"].connection_pool
