@@ -1,50 +1,18 @@
 """Workflows that call workflows: begun once, their end brought back, stopped with whoever waited for them."""
 
-from typing import Any
-
 import pytest
 
 from pipelit import clock
-from pipelit.engine.keys import DEADLINES, TaskId
+from pipelit.engine.keys import DEADLINES
 from pipelit.engine.runtime import engine
-from pipelit.errors import WrongState
 from pipelit.extensions import db, transaction
-from pipelit.models import UserProfile, Workflow, WorkflowExecution
-from pipelit.services import aftermath, ancestry, answers, children, executions
+from pipelit.models import UserProfile, WorkflowExecution
+from pipelit.services import aftermath, answers, executions
 from pipelit.services.answers import Answer
+from tests.engine.calls import CALL, EDGES, END, callee, calling, children_of, doubling, sleeping
 from tests.engine.stories import attempts, author, keys_of, outcome, output_of, started, started_with, template
 from tests.support.hand import Hand
-from tests.support.workflows import Nodes, build
-
-CALLED = {"called": ("trigger_workflow", {})}
-CALL = {"call": ("workflow", {"workflow_slug": "callee"})}
-END = {"end": template("{{ call.output }}")}
-EDGES = "start -> call; call -> end"
-
-
-def callee(nodes: Nodes, edges: str, slug: str = "callee", **about: Any) -> Workflow:
-    """A workflow that others may call."""
-    return build({**CALLED, **nodes}, edges, slug=slug, **about)
-
-
-def doubling() -> Workflow:
-    return callee({"twice": template("{{ called.payload.n * 2 }}")}, "called -> twice")
-
-
-def sleeping(slug: str = "callee") -> Workflow:
-    return callee({"pause": ("wait", {"seconds": 3600})}, "called -> pause", slug)
-
-
-def calling(*, by: UserProfile | None = None, **config: Any) -> WorkflowExecution:
-    """An execution that calls `callee` with 21."""
-    call = {"call": ("workflow", {"workflow_slug": "callee", "payload": {"n": 21}, **config})}
-    return started({**call, **END}, EDGES, by=by)
-
-
-def children_of(row: WorkflowExecution) -> list[WorkflowExecution]:
-    engine().drain_journal()
-    db.session.rollback()
-    return list(executions.children(row.execution_id))
+from tests.support.workflows import build
 
 
 def test_what_comes_out_of_a_called_workflow_goes_on_in_the_caller(hand: Hand) -> None:
@@ -89,6 +57,15 @@ def test_a_workflow_is_called_by_its_id_too(hand: Hand) -> None:
     hand.run_all()
 
     assert outcome(row).final_output == 4
+
+
+def test_a_large_output_comes_back_whole(hand: Hand) -> None:
+    callee({"long": template("{{ 'x' * 400000 }}")}, "called -> long")
+    row = calling()
+    hand.run_all()
+
+    assert len(outcome(row).final_output) == 400_000
+    assert keys_of(row) == {"meta"}
 
 
 def test_in_a_loop_each_iteration_calls_its_own(hand: Hand) -> None:
@@ -281,184 +258,3 @@ def test_a_child_that_its_iteration_no_longer_waits_for_is_stopped(hand: Hand) -
     hand.run_all(until=lambda: children_of(row)[0].status == "cancelled")
 
     assert outcome(row).status == "interrupted"
-
-
-def test_whatever_comes_twice_the_child_is_begun_once_and_its_end_told_once(hand: Hand) -> None:
-    doubling()
-    row = calling()
-    hand.deliver()
-    (attend,) = hand.waiting("triggers")
-
-    for _ in range(3):
-        hand.run(attend)
-    hand.run_all()
-    (child,) = children_of(row)
-    hand.run(attend)
-    with transaction():
-        db.session.get(WorkflowExecution, child.execution_id).needs_follow_up = True
-    for _ in range(2):
-        aftermath.follow_up(child.execution_id)
-
-    assert [log.attempt for log in outcome(row).logs if log.node_id == "call"] == [1]
-    assert outcome(row).final_output == 42
-
-
-def test_a_caller_taken_over_after_its_child_was_begun_finds_the_same_child(hand: Hand) -> None:
-    """The id follows from the step, so that another attempt, or a rebuilt state, asks for the very same execution."""
-    doubling()
-    row = calling()
-    task = TaskId(row.execution_id, ancestry.StepId("call"), 1)
-    first = ancestry.child_id(task.execution_id, task.step)
-    hand.run_all()
-
-    assert [child.execution_id for child in children_of(row)] == [first]
-
-
-def test_a_lost_message_to_begin_a_child_is_made_up_for(hand: Hand) -> None:
-    doubling()
-    row = calling()
-    hand.deliver()
-    hand.redis.delete("triggers")
-    hand.run_all()
-    assert children_of(row) == []
-
-    engine().recovery.sweep_deadlines(clock.now_ms() + 61_000)
-    hand.run_all()
-
-    assert outcome(row).final_output == 42
-
-
-def test_a_lost_message_about_the_end_of_a_child_is_made_up_for_by_the_sweep(hand: Hand) -> None:
-    doubling()
-    row = calling()
-    hand.run_all(until=lambda: any(d.name == "pipelit.executions.follow_up" for d in hand.waiting("triggers")))
-    hand.redis.delete("triggers")
-    hand.run_all()
-    assert outcome(row).status == "running"
-
-    assert aftermath.sweep(clock.now()) == 1
-    hand.run_all()
-
-    assert outcome(row).final_output == 42
-    assert aftermath.sweep(clock.now()) == 0
-
-
-def test_the_step_that_waits_asks_by_itself_what_became_of_its_child(hand: Hand) -> None:
-    doubling()
-    row = calling()
-    hand.run_all(until=lambda: any(d.name == "pipelit.executions.follow_up" for d in hand.waiting("triggers")))
-    hand.redis.delete("triggers")
-
-    engine().recovery.sweep_deadlines(clock.now_ms() + 61_000)
-    hand.run_all()
-
-    assert outcome(row).final_output == 42
-
-
-def test_a_child_whose_caller_ended_meanwhile_is_not_begun(hand: Hand) -> None:
-    doubling()
-    ada = author()
-    row = calling(by=ada)
-    hand.deliver()
-    (attend,) = hand.waiting("triggers")
-    executions.cancel(row.execution_id, by=ada)
-
-    hand.run(attend)
-    with pytest.raises(WrongState), transaction() as session:
-        ancestry.attach(session, ancestry.Origin(row.execution_id, "call", ancestry.StepId("call")))
-
-    assert children_of(row) == []
-
-
-def test_cancelling_reaches_the_children_although_the_callers_state_is_lost(hand: Hand) -> None:
-    sleeping()
-    ada = author()
-    row = calling(by=ada)
-    hand.run_all(until=lambda: bool(children_of(row)) and not hand.waiting())
-    for key in hand.redis.keys(f"pipelit:x:{row.execution_id}:*"):
-        hand.redis.delete(key)
-
-    executions.cancel(row.execution_id, by=ada)
-    hand.run_all()
-
-    assert (outcome(row).status, children_of(row)[0].status) == ("cancelled", "cancelled")
-
-
-def test_an_ended_child_stays_until_its_end_was_told(hand: Hand) -> None:
-    doubling()
-    ada = author()
-    row = calling(by=ada)
-    hand.run_all(until=lambda: any(d.name == "pipelit.executions.follow_up" for d in hand.waiting("triggers")))
-    (child,) = children_of(row)
-
-    with pytest.raises(WrongState, match="this very moment"):
-        executions.remove([child.execution_id], by=ada)
-    hand.run_all()
-    executions.remove([child.execution_id], by=ada)
-
-    assert (outcome(row).final_output, children_of(row)) == (42, [])
-
-
-def test_a_large_output_comes_back_whole(hand: Hand) -> None:
-    callee({"long": template("{{ 'x' * 400000 }}")}, "called -> long")
-    row = calling()
-    hand.run_all()
-
-    assert len(outcome(row).final_output) == 400_000
-    assert keys_of(row) == {"meta"}
-
-
-def test_a_step_that_is_run_again_after_a_loss_keeps_its_child(hand: Hand) -> None:
-    """A late message meets a step that does not wait at the moment: it will, and its child goes on meanwhile."""
-    sleeping()
-    row = calling()
-    hand.deliver()
-    (attend,) = hand.waiting("triggers")
-    hand.run_all(until=lambda: bool(children_of(row)) and not hand.waiting())
-    meta, steps = (f"pipelit:x:{row.execution_id}:{part}" for part in ("meta", "steps"))
-    hand.redis.hset(steps, "call", '["ready",2,0,0,null,null]')
-
-    hand.run(attend)
-    assert [child.status for child in children_of(row)] == ["running"]
-    hand.redis.hdel(steps, "call")
-    hand.run(attend)
-    assert [child.status for child in children_of(row)] == ["running"]
-    hand.redis.delete(meta)
-    hand.run(attend)
-
-    assert [child.status for child in children_of(row)] == ["running"]
-
-
-def test_nobody_is_asked_by_mistake(hand: Hand) -> None:
-    """A message about a step that never waited for an execution does nothing."""
-    row = started({"pause": ("wait", {"external": True})}, "start -> pause")
-    hand.run_all()
-
-    children.attend(TaskId(row.execution_id, ancestry.StepId("pause"), 1))
-
-    assert (outcome(row).status, children_of(row)) == ("interrupted", [])
-
-
-@pytest.mark.parametrize("is_drained", [True, False])
-def test_what_waits_for_people_and_children_survives_the_loss_of_the_whole_server(hand: Hand, is_drained: bool) -> None:
-    """With and without the journal's last entries: either way the same child ends, and the same person is asked."""
-    callee({"ask": ("human_confirmation", {"prompt": "Go?", "approvers": ["bob"]})}, "called -> ask")
-    ada = author()
-    row = calling(by=ada)
-    hand.run_all(until=lambda: bool(children_of(row)) and not hand.waiting() and not hand.waiting("triggers"))
-    (child,) = children_of(row)
-    if is_drained:
-        engine().drain_journal()
-    hand.redis.flushall()
-
-    for _ in range(2):
-        engine().losses.notice(clock.now_ms())
-        engine().losses.search()
-        hand.run_all()
-    assert [found.execution_id for found in children_of(row)] == [child.execution_id]
-    answers.answer(child.execution_id, Answer(), by=ada)
-    hand.run_all()
-
-    ended = outcome(row)
-    assert (ended.status, ended.final_output["decided_by"]) == ("completed", "ada")
-    assert attempts(row, "call")[-1][1:] == ("success", None)

@@ -1,72 +1,24 @@
 """Loops over long lists: what is kept of them while they run, whoever dies meanwhile, and what comes out."""
 
-import json
-import random
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
 
-from pipelit.config import Settings
-from pipelit.engine import blobs
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core.state import State
-from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId
+from pipelit.engine.keys import ExecutionKeys, TaskId
 from pipelit.engine.pages import PAGE
 from pipelit.engine.runtime import engine
 from pipelit.engine.store import Store
 from pipelit.engine.transition import Tools
 from pipelit.engine.worker import Limits, Worker
-from pipelit.errors import ConfigError
-from pipelit.extensions import db
 from pipelit.models import WorkflowExecution
-from pipelit.models.execution import Blob
 from pipelit.nodes import registry
-from pipelit.nodes.base import StepContext
-from pipelit.nodes.outcome import Completed
-from pipelit.services import execution_details
-from tests.engine.stories import (
-    PATIENCE,
-    attempts,
-    beside,
-    outcome,
-    output_of,
-    run_all_with,
-    run_with,
-    started,
-    template,
-    worker_that,
-)
+from tests.engine.loops import ITEMS, LOOP, blob_count, deliveries, kept, numbers
+from tests.engine.stories import attempts, beside, outcome, run_with, started, template
 from tests.engine.test_journal import rename
 from tests.support.hand import Hand
 from tests.support.product import wait_until
-
-ITEMS = 3 * PAGE + 50
-LOOP = "start -> each; each =body=> a; a =return=> each"
-
-
-def numbers(total: int = ITEMS, **config: Any) -> tuple[str, dict[str, Any]]:
-    """A loop over the numbers from 0."""
-    return "loop", {"items": f"{{{{ range({total}) | list }}}}", **config}
-
-
-def kept(row: WorkflowExecution) -> set[str]:
-    """The names of what is kept of an execution beside its steps, and of what is looked after."""
-    keys, redis = ExecutionKeys.of(row.execution_id), engine().redis
-    claims = {field for field in redis.hkeys(keys.meta) if field.startswith("claim:")}
-    deadlines = {member for member in redis.zrange(DEADLINES, 0, -1) if member.startswith(f"{row.execution_id}:")}
-    return set(redis.hkeys(keys.data)) | claims | deadlines
-
-
-def deliveries(hand: Hand, seed: int = 0) -> Iterator[None]:
-    """Deliver steps in a random order until there are none."""
-    chance = random.Random(seed)
-    while delivery := hand.take() if chance.random() < 0.5 else hand.take_newest():
-        hand.run(delivery)
-        yield
 
 
 def allowed(row: WorkflowExecution, state: State) -> set[str]:
@@ -81,11 +33,6 @@ def allowed(row: WorkflowExecution, state: State) -> set[str]:
             names |= {f"total:{step}", f"bytes:{step}", *(f"item:{step}:{index}" for index in ahead)}
             names |= {f"result:{step}:{index}" for index in set(range(progress.following)) - ahead}
     return names
-
-
-def blob_count(row: WorkflowExecution) -> int:
-    db.session.rollback()
-    return db.session.scalar(select(func.count()).select_from(Blob).filter_by(execution_id=row.execution_id)) or 0
 
 
 @pytest.mark.parametrize("concurrency", [1, 7])
@@ -149,124 +96,6 @@ def test_a_hundred_thousand_items_go_through_in_batches(hand: Hand) -> None:
     assert outcome(row).final_output == sum(range(100_000))
     assert len(attempts(row, "a")) == 250
     assert max(sizes) < 1_000_000, "no more than a page of the batches is kept"
-
-
-class TestWithLittleRoom:
-    """What comes out of loops that are larger than the working state takes."""
-
-    @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
-        return replace(settings, blob_bytes=1024, output_bytes=65_536)
-
-    @pytest.mark.parametrize("concurrency", [1, 5])
-    def test_results_are_read_from_their_pages(self, hand: Hand, concurrency: int) -> None:
-        row = started(
-            {
-                "each": numbers(concurrency=concurrency),
-                "a": template("{{ 'x' * 50 ~ loop.item }}"),
-                "end": template("{{ each.results | length }} {{ each.results[0] }} {{ each.results[-1] }}"),
-            },
-            f"{LOOP}; each -> end",
-        )
-        for _ in deliveries(hand, seed=concurrency):
-            pass
-
-        x = "x" * 50
-        assert outcome(row).final_output == f"{ITEMS} {x}0 {x}{ITEMS - 1}"
-        assert output_of(row, "each")["results"].keys() == {"$blob", "bytes"}
-        assert blob_count(row) == 2 * (1 + 4), "items, and what the log refers to, stay"
-        log = next(log for log in outcome(row).logs if log.node_id == "each")
-        shown = execution_details.log(row.execution_id, log.id, by=None).output
-        assert shown == {"results": [f"{x}{index}" for index in range(ITEMS)]}
-
-    def test_results_that_are_large_themselves_are_found_through_their_page(self, hand: Hand) -> None:
-        row = started({"each": numbers(3), "a": template("{{ (loop.item | string) * 2000 }}")}, LOOP)
-        hand.run_all()
-
-        assert outcome(row).final_output == {"results": ["0" * 2000, "1" * 2000, "2" * 2000]}
-
-    def test_large_items_are_found_on_every_page(self, hand: Hand) -> None:
-        row = started(
-            {
-                "list": template("{{ ['y' * 300] * 120 + ['z' * 310] }}"),
-                "each": ("loop", {"items": "{{ list.output }}", "concurrency": 9}),
-                "a": template("{{ loop.item | length }}"),
-            },
-            "start -> list; list -> each; each =body=> a; a =return=> each",
-        )
-        data = ExecutionKeys.of(row.execution_id).data
-        sizes = []
-        for _ in deliveries(hand):
-            fields = engine().redis.hgetall(data).items()
-            sizes += [len(text) for name, text in fields if not name.startswith("report:")]
-
-        assert max(sizes) <= 1024
-        assert outcome(row).final_output == {"results": [300] * 120 + [310]}
-
-    def test_results_that_no_step_can_read_fail_whoever_reads_them(self, hand: Hand) -> None:
-        row = started(
-            {"each": numbers(80), "a": template("{{ 'x' * 900 }}"), "end": template("{{ each.results | length }}")},
-            f"{LOOP}; each -> end",
-        )
-        hand.run_all()
-
-        assert attempts(row, "each") == [(1, "success", None)]
-        assert attempts(row, "end") == [(1, "failed", "output_too_large")]
-        assert outcome(row).error_message == (
-            "each: The value has more than 65536 bytes of JSON, which is the limit (PIPELIT_OUTPUT_BYTES)."
-        )
-
-    def test_a_final_output_that_is_too_large_is_a_reference(self, hand: Hand) -> None:
-        row = started({"each": numbers(80), "a": template("{{ 'x' * 900 }}")}, LOOP)
-        hand.run_all()
-
-        assert outcome(row).status == "completed"
-        final = execution_details.final_output(outcome(row))
-        assert final == output_of(row, "each")
-        assert final["results"]["bytes"] == 80 * 903 + 1
-
-    def test_a_list_with_too_much_in_it_fails_the_loop(self, hand: Hand) -> None:
-        row = started({"each": ("loop", {"items": "{{ ['x' * 1000] * 70 }}"}), "a": template("a")}, LOOP)
-        hand.run_all()
-
-        assert attempts(row, "each") == [(1, "failed", "output_too_large")]
-        assert "items: the list has more than 65536 bytes" in outcome(row).error_message
-
-    def test_what_a_trigger_gave_is_kept_by_reference_too(self, hand: Hand) -> None:
-        row = started(
-            {"a": template("{{ trigger.payload.text | length }}")}, "start -> a", payload={"text": "x" * 5000}
-        )
-
-        data = engine().redis.hgetall(ExecutionKeys.of(row.execution_id).data)
-        assert max(map(len, data.values())) < 1024
-        hand.run_all()
-        assert outcome(row).final_output == 5000
-
-    def test_two_that_end_the_last_iteration_at_once_leave_the_result_that_counted(self, hand: Hand) -> None:
-        """Each has written the page with its own idea of the result, and one of them is not committed."""
-        together = threading.Barrier(2)
-
-        def fail_together(context: StepContext) -> Completed:
-            if context.node_id == "pad":
-                return Completed({"output": "x"})
-            together.wait(PATIENCE)
-            raise ConfigError(f"{context.node_id} failed" + "." * 600)
-
-        row = started(
-            {"each": numbers(3, on_error="collect"), "pad": template(), "left": template(), "right": template()},
-            "start -> each; each =body=> pad; pad -> left; pad -> right; left =return=> each",
-        )
-        hand.deliver()
-        worker = worker_that(fail_together, blob_bytes=1024)
-        while delivery := hand.take():
-            run_with(worker, delivery)
-            pair = [hand.take(), hand.take()]
-            with beside(hand, *(lambda each=each: run_with(worker, each) for each in pair)):
-                pass
-
-        failed = {log.scope: log.error for log in outcome(row).logs if log.status == "failed"}
-        results = outcome(row).final_output["results"]
-        assert {f"each:{index}": result["error"] for index, result in enumerate(results)} == failed
 
 
 class Dead(BaseException):
@@ -405,31 +234,3 @@ def test_what_a_dropped_loop_had_is_removed(hand: Hand) -> None:
     assert [name for name in kept(row) if "@rows:0" in name] == []
     hand.run_all()
     assert [result["error_code"] for result in outcome(row).final_output["results"]] == ["expression_failed"] * 2
-
-
-def test_an_attempt_that_was_never_committed_leaves_no_blob_behind(hand: Hand) -> None:
-    row = started({"a": template("{{ 'x' * 300000 }}"), "b": template("b")}, "start -> a; a -> b")
-    blobs.put(row.execution_id, {"output": "y" * 300_000}, 1024)
-    hand.run_all()
-
-    assert outcome(row).status == "completed"
-    reference = output_of(row, "a")["output"]["$blob"]
-    assert blob_count(row) == 1
-    assert db.session.get(Blob, reference) is not None
-
-
-def test_an_output_of_a_hundred_megabytes_fails_its_step_and_nothing_else(hand: Hand) -> None:
-    row = started(
-        {"a": template(failure={"on_error": "continue"}), "sorry": template()}, "start -> a; a!error -> sorry"
-    )
-    giant = worker_that(
-        lambda step: Completed({"small": 1, "large": "x" * (100_000_000 if step.node_id == "a" else 1)})
-    )
-
-    run_all_with(giant, hand)
-
-    assert attempts(row, "a") == [(1, "failed", "output_too_large")]
-    failed = next(log for log in outcome(row).logs if log.node_id == "a")
-    assert "most of them in 'large'; the limit is 67108864 (PIPELIT_OUTPUT_BYTES)" in failed.error
-    assert outcome(row).status == "completed"
-    assert json.loads(outcome(row).logs[-1].output) == {"small": 1, "large": "x"}

@@ -1,0 +1,127 @@
+"""Which executions a server has lost: all of them are found, and nothing else is touched."""
+
+from collections.abc import Callable
+
+from pipelit import clock
+from pipelit.engine.core.state import StepId
+from pipelit.engine.keys import EPOCH
+from pipelit.engine.runtime import engine
+from pipelit.extensions import transaction
+from pipelit.models import StepCheckpoint, WorkflowExecution
+from pipelit.services import executions
+from tests.engine.losses import CHAIN, LOOP, LOOPED, lose, restore
+from tests.engine.stories import attempts, author, outcome, started, started_with, template
+from tests.support.hand import Hand
+from tests.support.workflows import build
+
+
+def test_what_was_accepted_and_not_begun_begins(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    lose(hand, is_drained=False)
+    with transaction() as session:
+        kept = session.get(WorkflowExecution, row.execution_id)
+        assert kept is not None
+        kept.created_at = clock.now().replace(year=2020)
+    engine().losses.notice(clock.now_ms())
+
+    assert engine().recovery.start_pending() == 1
+    hand.run_all()
+
+    assert outcome(row).final_output == "a"
+
+
+def test_what_has_ended_is_not_restored(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    hand.run_all()
+    lose(hand)
+
+    assert restore(hand) == 0
+
+    assert (hand.waiting(), outcome(row).status) == ([], "completed")
+
+
+def test_nothing_is_restored_that_is_not_lost(hand: Hand) -> None:
+    started(CHAIN, "start -> a; a -> b; b -> c")
+    hand.deliver()
+    engine().drain_journal()
+    hand.redis.delete(EPOCH)
+
+    assert restore(hand) == 0
+
+    assert len(hand.waiting()) == 1
+    assert not engine().losses.notice(clock.now_ms())
+
+
+def test_a_server_that_comes_back_with_an_older_state_is_told_what_sql_knows(hand: Hand) -> None:
+    workflow = build({"start": ("trigger_manual", {}), **LOOP}, LOOPED)
+    row = started_with(workflow, payload={"names": ["Ada", "Bob", "Cy"]})
+    hand.deliver()
+    hand.deliver()
+    older = copy_of(hand)
+    hand.deliver()
+    engine().drain_journal()
+    hand.redis.flushall()
+    older()
+
+    engine().losses.notice(clock.now_ms())
+    assert engine().losses.search() == 1
+    assert engine().store.load(row.execution_id)[0].state.steps.keys() & {StepId.parse("greet@each:1")} == set()
+    hand.run_all()
+
+    assert outcome(row).final_output == "hi Ada, hi Bob, hi Cy"
+    assert attempts(row, "greet") == [(1, "success", None)] * 3
+
+
+def test_one_execution_that_cannot_be_restored_does_not_keep_the_others(hand: Hand) -> None:
+    ada = author()
+    broken = started({"a": template("a")}, "start -> a", by=ada)
+    whole = started({"a": template("b")}, "start -> a", by=ada)
+    engine().drain_journal()
+    with transaction() as session:
+        session.add(StepCheckpoint(execution_id=broken.execution_id, node_id="a", kind="iterating", content="{"))
+    lose(hand)
+
+    assert restore(hand) == 1
+    hand.run_all()
+
+    assert outcome(whole).status == "completed"
+
+
+def test_a_search_goes_on_where_the_last_one_stopped(hand: Hand) -> None:
+    workflow = build({"start": ("trigger_manual", {}), "a": template("a")}, "start -> a")
+    ada = author()
+    rows = [executions.start(workflow.slug, by=ada) for _ in range(230)]
+    lose(hand)
+
+    assert engine().losses.notice(clock.now_ms())
+    restored = 0
+    while engine().losses.is_searching(clock.now_ms() + 60_000):
+        restored += engine().losses.search()
+
+    assert restored == len(rows)
+    assert len(hand.waiting()) == len(rows)
+
+
+def test_a_loss_that_nobody_noticed_is_found_by_the_next_search(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    engine().drain_journal()
+    restore(hand) if engine().losses.notice(clock.now_ms()) is None else engine().losses.search()
+    hand.redis.delete(f"pipelit:x:{row.execution_id}:meta", "default")
+
+    assert engine().losses.search() == 0
+    engine().losses.search_anew()
+    assert engine().losses.search() == 1
+
+    hand.run_all()
+    assert outcome(row).status == "completed"
+
+
+def copy_of(hand: Hand) -> Callable[[], None]:
+    """Everything the server has, to be put back later as by a restart from an older copy."""
+    kept = {key: hand.redis.execute_command("DUMP", key, NEVER_DECODE=True) for key in hand.redis.keys("*")}
+
+    def put_back() -> None:
+        for key, dumped in kept.items():
+            hand.redis.execute_command("RESTORE", key, 0, dumped)
+
+    return put_back
