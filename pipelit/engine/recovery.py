@@ -138,6 +138,10 @@ class Recovery:
         if at_ms < back_ms + lease_ms:
             self.redis.zadd(DEADLINES, {str(task): back_ms + lease_ms}, xx=True)
             return
+        due: Any = self.redis.zscore(DEADLINES, str(task))
+        if due is None or due > at_ms:
+            # What was overdue when the sweep began has been claimed, or renewed, since then.
+            return
         log.warning("lease_expired", task=str(task))
         self.worker.lost(task)
 

@@ -4,8 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from pipelit import clock
 from pipelit.engine.keys import DEADLINES
@@ -102,6 +106,36 @@ def test_a_process_is_gone_as_soon_as_it_is_killed() -> None:
 
         # It is not waited for: until then it stays in the list of processes, and does nothing any more.
         wait_until(lambda: is_dead(owner), "it is known to be gone")
+
+
+@dataclass
+class Slow:
+    """A server between whose answer about what is overdue and the next question something happens."""
+
+    redis: Redis
+    meanwhile: Callable[[], None]
+
+    def zrangebyscore(self, *args: Any, **options: Any) -> Any:
+        found = self.redis.zrangebyscore(*args, **options)
+        self.meanwhile()
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.redis, name)
+
+
+def test_a_step_that_is_claimed_while_the_sweep_goes_on_keeps_its_lease(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    delivery = hand.take()
+    late = in_seconds(60)
+    recovery = replace(
+        engine().recovery, redis=Slow(hand.redis, lambda: claim_as(ELSEWHERE, delivery, lease_until=late + 6_000))
+    )
+
+    recovery.sweep_deadlines(late)
+
+    assert attempts(row, "a") == []
+    assert hand.redis.zscore(DEADLINES, str(task_of(delivery))) == late + 6_000
 
 
 def test_a_lease_that_is_renewed_does_not_expire(hand: Hand) -> None:

@@ -154,6 +154,15 @@ def reorder_deliveries(there: Installation, random: Random) -> Hit | None:
     return Hit(_now())
 
 
+def flush(there: Installation, _random: Random) -> Hit | None:
+    """FLUSHALL in the middle of steps: the server has nothing any more."""
+    if not _running(there):
+        return None
+    at = _now()
+    there.redis.flushall()
+    return Hit(at)
+
+
 def lose_sql(there: Installation, random: Random) -> Hit | None:
     """Every connection to PostgreSQL is cut off and none is let in for a while; SQLite is locked for as long."""
     at, seconds = _now(), random.uniform(2, 7)
@@ -187,6 +196,7 @@ INJECTORS: Mapping[str, Injector] = {
         duplicate_delivery,
         drop_delivery,
         reorder_deliveries,
+        flush,
         lose_sql,
     )
 }
@@ -208,7 +218,7 @@ def _claims(redis: Redis) -> list[Claim]:
         for name, claim in fields.items():
             if not name.startswith("claim:"):
                 continue
-            attempt, owner, _token = claim.split(" ")
+            attempt, owner, *_ = claim.split(" ")
             task = TaskId(execution_id, StepId.parse(name.removeprefix("claim:")), int(attempt))
             found.append(Claim(task, int(owner.rsplit("/", 2)[1].rpartition(".")[2])))
     return found

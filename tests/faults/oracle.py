@@ -111,8 +111,10 @@ def judge(
     tickets: Iterable[Ticket],
     expected: Mapping[tuple[str, str], Expected],
     effects: Iterable[Effect],
+    *,
+    unrecorded: int,
 ) -> Verdict:
-    """Everything that is not as it has to be."""
+    """Everything that is not as it has to be; `unrecorded` attempts at a step may be missing in its log."""
     verdict = Verdict()
     found = runs(there)
     by_ticket: dict[str, list[Effect]] = defaultdict(list)
@@ -130,7 +132,7 @@ def judge(
             for run in mine:
                 _judge_run(verdict, run, ticket, calm)
                 if run.status == "completed":
-                    _judge_effects(verdict, run, calm.effects, by_ticket[number], attempts)
+                    _judge_effects(verdict, run, calm.effects, by_ticket[number], attempts, unrecorded)
     unknown = [number for number in found if not number.startswith("calm-")]
     verdict.different += [f"{number}: not in a calm run" for number in unknown]
     verdict.twice += _repeated_steps(there)
@@ -162,7 +164,12 @@ def _judge_run(verdict: Verdict, run: Run, ticket: Ticket, calm: Calm) -> None:
 
 
 def _judge_effects(
-    verdict: Verdict, run: Run, expected: frozenset[str], effects: list[Effect], attempts: Mapping[tuple[str, str], int]
+    verdict: Verdict,
+    run: Run,
+    expected: frozenset[str],
+    effects: list[Effect],
+    attempts: Mapping[tuple[str, str], int],
+    unrecorded: int,
 ) -> None:
     """Each effect of the calm run happened, once, and was not asked for more often than there were attempts at it."""
     done = Tally(effect.name for effect in effects)
@@ -172,7 +179,7 @@ def _judge_effects(
             verdict.twice.append(f"effect {name}: {effect.times} times, under {done[effect.name]} keys")
         if effect.name not in expected:
             verdict.different.append(f"effect {name}: not in a calm run")
-        tried = attempts.get((run.execution_id, effect.name), 0)
+        tried = attempts.get((run.execution_id, effect.name), 0) + unrecorded
         if effect.key and effect.calls > tried:
             verdict.twice.append(f"effect {name}: {effect.calls} calls in {tried} attempts")
     # A step that must not be repeated may have died before its effect, and is then given up.

@@ -143,7 +143,8 @@ class Storm:
         """Look at everything."""
         tickets = [future.result() for future in self.fired]
         effects = [effect for effect in self.counter.effects() if not effect.ticket.startswith("calm-")]
-        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects)
+        flushed = sum(kind == "flush" for kind, _ in self.result.faults)
+        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects, unrecorded=flushed)
         self.result.times = recovery.measured(self.result.faults, recovery.beginnings(self.there))
 
     @contextmanager
