@@ -4,6 +4,7 @@ The worker writes what a step has come to, commits that, and only then tells the
 there, whoever wrote it, does not run: it reports that result.
 """
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -23,12 +24,12 @@ from pipelit.engine.core.events import (
 )
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import scope_text
-from pipelit.engine.entries import Entry, Kind
+from pipelit.engine.entries import Checkpoint, Entry, Kind
 from pipelit.engine.narrator import Narrator, Report
 from pipelit.engine.reading import ClaimedStep
 from pipelit.engine.store import Transaction
 from pipelit.extensions import db, transaction
-from pipelit.models.execution import ExecutionLog
+from pipelit.models.execution import ExecutionLog, StepCheckpoint
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,28 @@ def record(step: ClaimedStep, event: Event, report: Report) -> None:
     except (DataError, IntegrityError):
         # A value that the database does not take, or an execution that was deleted: the journal deals with both.
         log.warning("result_not_recorded", task=str(step.task), exc_info=True)
+
+
+def begin(step: ClaimedStep) -> bool:
+    """Write down that an attempt which must not be made twice begins. False if it has begun before.
+
+    Redis alone could not say so: after a loss, steps before this one may run again whose ends SQL had not heard of.
+    """
+    task, token = step.task, f'"{uuid.uuid4()}"'
+    about: dict[str, Json] = {"node_id": task.step.node, "scope": scope_text(task.step.scope), "attempt": task.attempt}
+    entry = Entry(task.execution_id, Kind.CHECKPOINT, {**about, "kind": Checkpoint.BEGUN}, output=token)
+    mine = select(StepCheckpoint.content).filter_by(execution_id=task.execution_id, kind=Checkpoint.BEGUN, **about)
+
+    def write() -> str | None:
+        with transaction() as session:
+            records.write(session, [entry], {})
+            return session.scalar(mine)
+
+    try:
+        # Ours stands there also when the answer to the first try was lost.
+        return blobs.patiently(write) == token
+    except IntegrityError:
+        return False  # The execution was deleted.
 
 
 class _Notes(Narrator):

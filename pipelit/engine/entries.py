@@ -29,6 +29,7 @@ class Checkpoint(StrEnum):
     WAITING = "waiting"
     RELEASED_BEFORE = "released_before"
     RELEASED_AFTER = "released_after"
+    BEGUN = "begun"
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ class Worker:
     def _run(self, step: ClaimedStep, here: Here | None) -> Committed | None:
         lease = Lease(step.task, self.limits.lease)
         with structlog.contextvars.bound_contextvars(task=str(step.task)), self.heart.beating(lease):
-            event, report = self._recorded(step) or self._attempt(step, lease)
+            event, report = self._recorded(step) or self._begun_before(step) or self._attempt(step, lease)
             known = (step.claim.snapshot, step.meta)
             execution_id = step.task.execution_id
             if step.meta.durability == Durability.SYNC:
@@ -165,6 +165,13 @@ class Worker:
         found = durability.recorded(step)
         _end_reading()
         return found
+
+    def _begun_before(self, step: ClaimedStep) -> tuple[Event, Report] | None:
+        """That an attempt is given up which has begun before, if it must not be made twice."""
+        if is_safe_to_repeat(step.node) or durability.begin(step):
+            return None
+        log.warning("attempt_begun_before", task=str(step.task))
+        return StepLost(step.task.step, step.task.attempt, is_safe=False), step.watch.report(None)
 
     def _is_lost(self, execution_id: str) -> bool:
         """Whether the server has lost an execution that SQL says is under way: what a step returned is kept for it."""

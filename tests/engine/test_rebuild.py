@@ -201,6 +201,28 @@ def test_a_step_that_may_have_run_and_is_not_safe_to_repeat_is_given_up(hand: Ha
     assert (outcome(row).status, outcome(row).error_code) == ("failed", "worker_lost")
 
 
+def test_a_step_that_is_not_safe_to_repeat_does_not_run_twice_behind_one_that_does(hand: Hand) -> None:
+    ran = []
+
+    def noted(context: StepContext) -> Completed:
+        ran.append(context.node_id)
+        return Completed({"output": context.node_id})
+
+    worker = worker_that(noted)
+    row = started({"a": template("a"), "pay": template("p", **UNSAFE)}, "start -> a; a -> pay")
+    engine().drain_journal()
+    for _ in range(2):
+        run_with(worker, hand.take())
+    lose(hand, is_drained=False)
+
+    restore(hand)
+    while delivery := hand.take():
+        run_with(worker, delivery)
+
+    assert ran == ["a", "pay", "a"]
+    assert attempts(row, "pay") == [(1, "failed", "worker_lost")]
+
+
 @pytest.mark.parametrize("config", [{}, UNSAFE], ids=["safe", "unsafe"])
 def test_a_step_that_runs_while_everything_is_lost_ends_as_the_attempt_it_was(hand: Hand, config: dict) -> None:
     gate, runs = Gate(), []
