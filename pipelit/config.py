@@ -123,6 +123,15 @@ class Settings:
             "The address people and services reach this server under; used in links and for webhooks.",
         )
     )
+    trusted_proxies: int = field(
+        metadata=_setting(
+            "PIPELIT_TRUSTED_PROXIES",
+            _whole(0, 10),
+            "0",
+            "How many reverse proxies stand in front, each of which says in `X-Forwarded-For`, `X-Forwarded-Proto` and "
+            "`X-Forwarded-Host` who called it and how. 0: nobody is believed.",
+        )
+    )
     http_allow: tuple[str, ...] = field(
         metadata=_setting(
             "PIPELIT_HTTP_ALLOW",

@@ -1,10 +1,14 @@
-"""What every answer carries: an id, the usual protections, and leave for the web pages that were named."""
+"""What every answer carries: an id, the usual protections, and leave for the web pages that were named.
+
+And what headers of a request are believed about the way it came.
+"""
 
 import re
 import uuid
 
 import structlog
 from flask import Flask, Response, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from pipelit.api import etag
 from pipelit.extensions import settings
@@ -16,12 +20,21 @@ ALLOWED = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match
 
 
 def register(app: Flask) -> None:
-    """Decorate every answer of this application."""
+    """Decorate every answer of this application, and believe the proxies in front of it."""
+    _believe_proxies(app)
     app.before_request(_name_request)
     app.after_request(etag.finish)
     app.after_request(_protect)
     app.after_request(_share)
     app.teardown_request(_forget_request)
+
+
+def _believe_proxies(app: Flask) -> None:
+    """Take the caller's address, scheme and host from the last proxies' headers; what precedes those is hearsay."""
+    count = app.extensions["pipelit.settings"].trusted_proxies
+    if count:
+        fixed = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)
+        app.wsgi_app = fixed  # type: ignore[method-assign]  # how Flask wants middleware to be added
 
 
 def _name_request() -> None:

@@ -34,5 +34,7 @@ keepalive = 75
 errorlog = "-"
 loglevel = "warning"
 control_socket_disable = True
+# By default gunicorn believes every process of this machine; whom to believe is `PIPELIT_TRUSTED_PROXIES`' to say.
+forwarded_allow_ips = ""
 # A worker says that it lives by touching a file; on a disk that stalls it would be killed for nothing.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - gunicorn makes a private file in it

@@ -1,12 +1,13 @@
 """The web server that the product runs: gevent, several processes, one port."""
 
 import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import websocket
 from flask import Flask
 
 from pipelit import clock
+from pipelit.api import limits
 from pipelit.config import Settings
 from pipelit.engine import broadcast
+from pipelit.errors import TooManyRequests, Unauthorized
 from tests.live.conftest import Watcher, wait_until
 from tests.support.application import KEYS
 from tests.support.callers import Caller
@@ -39,6 +42,21 @@ class WebServer:
             response.read()
             return response.status
 
+    def sign_in(self, forwarded_for: str) -> int:
+        """The status of a try with a wrong password that claims to come from there."""
+        body = json.dumps({"username": "nobody", "password": "x"})
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": forwarded_for}
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request("POST", "/api/v1/auth/token/", body, headers)
+            return connection.getresponse().status
+
+    def redirection(self, **headers: str) -> str | None:
+        """Where an address with two slashes leads to."""
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request("GET", "/api//v1/health/", headers=named)
+            return connection.getresponse().getheader("Location")
+
     def answers(self) -> bool:
         try:
             return self.ask("/health/", "") == http.HTTPStatus.OK
@@ -47,7 +65,13 @@ class WebServer:
 
 
 @pytest.fixture
-def server(settings: Settings, free_port: int, tmp_path: Path) -> Iterator[WebServer]:
+def told() -> dict[str, str]:
+    """What the operator set beside the addresses; a story may say otherwise."""
+    return {}
+
+
+@pytest.fixture
+def server(settings: Settings, free_port: int, tmp_path: Path, told: dict[str, str]) -> Iterator[WebServer]:
     environment = {
         **os.environ,
         **KEYS,
@@ -55,6 +79,7 @@ def server(settings: Settings, free_port: int, tmp_path: Path) -> Iterator[WebSe
         "PIPELIT_PORT": str(free_port),
         "DATABASE_URL": settings.database_url,
         "REDIS_URL": settings.redis_url,
+        **told,
     }
     log = tmp_path / "web.log"
     with log.open("wb") as output:
@@ -102,3 +127,35 @@ def test_a_stop_tells_everybody_and_takes_no_time(server: WebServer, crowd: list
     assert {watcher.closed_with(60) for watcher in crowd} == {1012}
     assert server.process.wait(60) == 0
     assert "when patience ended" not in server.log.read_text()
+
+
+def spend_tries(app: Flask, address: str) -> None:
+    """Fail from this address as often as anybody may within a minute."""
+    with app.test_request_context(environ_base={"REMOTE_ADDR": address}):
+        for number in range(limits.PER_ADDRESS.amount):
+            with suppress(Unauthorized, TooManyRequests), limits.guessing("password", f"guess {number}"):
+                raise Unauthorized("Wrong.")
+
+
+CLAIM = {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "pipelit.example.org", "X_Forwarded_Prefix": "/else"}
+
+
+def test_nobody_is_believed_about_where_a_request_comes_from(app: Flask, server: WebServer) -> None:
+    spend_tries(app, "198.51.100.9")
+    assert server.sign_in("198.51.100.9") == 401
+
+    spend_tries(app, "127.0.0.1")
+    assert server.sign_in("203.0.113.7") == 429
+    assert server.redirection(**CLAIM) == f"http://127.0.0.1:{server.port}/api/v1/health/"
+
+
+@pytest.mark.parametrize("told", [{"PIPELIT_TRUSTED_PROXIES": "1"}], ids=["one proxy"])
+def test_behind_a_proxy_the_last_address_is_the_callers_and_links_lead_to_the_proxy(
+    app: Flask, server: WebServer
+) -> None:
+    spend_tries(app, "198.51.100.9")
+
+    assert server.sign_in("198.51.100.9") == 429
+    assert server.sign_in("203.0.113.7, 198.51.100.9") == 429
+    assert server.sign_in("198.51.100.9, 203.0.113.7") == 401
+    assert server.redirection(**CLAIM) == "https://pipelit.example.org/api/v1/health/"
