@@ -2,7 +2,8 @@
 
 ```
 PipelitError(code, status, detail)
-├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · StaleVersion · Unavailable · ExecutionFailed
+├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · UnsupportedEncoding · StaleVersion · Unavailable
+├─ ExecutionFailed
 ├─ Conflict ─ AlreadyExists, WrongState, WorkflowBusy, LastAdmin, AlreadySetUp, RequestInProgress, AnswerLost
 ├─ Invalid(errors)            what the caller sent, by field
 │   └─ InvalidGraph(problems) every problem of a workflow at once
@@ -63,6 +64,10 @@ class Forbidden(PipelitError):
 
 class TooLarge(PipelitError):
     code, status, title = "too_large", 413, "Too large"
+
+
+class UnsupportedEncoding(PipelitError):
+    code, status, title = "unsupported_encoding", 415, "Encoding not supported"
 
 
 class StaleVersion(PipelitError):

@@ -7,14 +7,22 @@ from flask import Flask, Request, request
 from werkzeug.datastructures import FileStorage, MultiDict
 
 from pipelit.api.parser import parse_json
-from pipelit.errors import Invalid, TooLarge
+from pipelit.errors import Invalid, TooLarge, UnsupportedEncoding
 from pipelit.nodes.ports import Json
 from pipelit.services import sizes
 
 
 def register(app: Flask) -> None:
-    """Refuse bodies that are cut off at the limit."""
+    """Refuse bodies that are compressed, and those that are cut off at the limit."""
+    app.before_request(refuse_encoded)
     app.before_request(refuse_cut)
+
+
+def refuse_encoded() -> None:
+    """A few compressed bytes may be a gigabyte, and those who sign a body sign other bytes than we would read."""
+    codings = {coding.strip().lower() for coding in request.headers.get("Content-Encoding", "").split(",")}
+    if not codings <= {"", "identity"}:
+        raise UnsupportedEncoding("Send the body as it is, without Content-Encoding.")
 
 
 def refuse_cut() -> None:

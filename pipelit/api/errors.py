@@ -13,7 +13,16 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import OperationalError as DatabaseError
 from werkzeug.exceptions import HTTPException
 
-from pipelit.errors import Invalid, InvalidGraph, PipelitError, Problem, TooManyRequests, Unauthorized, Unavailable
+from pipelit.errors import (
+    Invalid,
+    InvalidGraph,
+    PipelitError,
+    Problem,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnsupportedEncoding,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +50,8 @@ def refused(error: PipelitError) -> Response:
     match error:
         case Unauthorized():
             response.headers["WWW-Authenticate"] = f'Bearer realm="pipelit"{g.get("challenge", "")}'
+        case UnsupportedEncoding():
+            response.headers["Accept-Encoding"] = "identity"
         case TooManyRequests():
             response.headers["RateLimit"] = f'"default";r=0;t={error.after}'
     after = getattr(error, "after", None)

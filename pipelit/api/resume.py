@@ -22,6 +22,7 @@ class Resumption(MethodView):
     @blueprint.response(200, ResumedSchema)
     @blueprint.refusal(405)
     @blueprint.refusal(413)
+    @blueprint.refusal(415)
     @blueprint.refusal(422)
     def post(self, token: str) -> dict[str, str]:
         """Resume the step; what is sent becomes its output."""

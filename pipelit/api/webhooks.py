@@ -39,6 +39,7 @@ class Webhook(MethodView):
     @blueprint.refusal(401)
     @blueprint.refusal(405)
     @blueprint.refusal(413)
+    @blueprint.refusal(415)
     @blueprint.refusal(422)
     def post(self, path: str) -> Response:
         """Start the workflow whose webhook has this path, if the webhook takes this method."""

@@ -1,5 +1,6 @@
 """Whatever goes wrong, the answer is a problem document, and it gives nothing away."""
 
+import gzip
 import io
 from typing import Any
 
@@ -59,6 +60,26 @@ def test_a_body_that_is_not_declared_as_json(admin: Caller) -> None:
     answer = admin.send("POST", "/users/", data=b'{"username": "x"}', content_type="text/plain")
 
     assert_problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip", "nonsense"])
+def test_a_body_that_is_compressed(admin: Caller, anonymous: Caller, encoding: str) -> None:
+    packed = {
+        "data": gzip.compress(b'{"username": "ada"}'),
+        "content_type": "application/json",
+        "headers": {"Content-Encoding": encoding},
+    }
+
+    for answer in (admin.post("/users/", **packed), anonymous.post("/webhooks/orders", **packed)):
+        assert_problem(answer, 415, "unsupported_encoding")
+        assert answer.headers["Accept-Encoding"] == "identity"
+
+
+def test_a_body_that_says_that_it_is_not_compressed(admin: Caller) -> None:
+    for encoding in ("identity", "Identity", ""):
+        answer = admin.post("/users/me/keys/", {"name": "plain"}, headers={"Content-Encoding": encoding})
+
+        assert answer.status_code == 201
 
 
 @pytest.mark.parametrize(
