@@ -36,7 +36,7 @@ class Ready(MethodView):
     @blueprint.response(200, ReadySchema, example={"status": "ready"})
     @blueprint.refusal(503)
     def get(self) -> Response | dict[str, str]:
-        """Whether the database and the broker answer and a worker was seen in the last 30 s."""
+        """Whether database and broker answer and a worker of each lane was seen in the last 30 s."""
         missing = health.missing(clock.now_ms())
         if missing:
             errors = {name: [reason] for name, reason in missing.items()}

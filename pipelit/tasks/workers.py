@@ -1,6 +1,6 @@
 """What a worker does besides its tasks: say that it is there, keep the maintenance tick going."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipelit import clock
 from pipelit.engine.keys import WORKERS
 from pipelit.engine.runtime import EXTENSION, Engine
 from pipelit.extensions import celery
+from pipelit.services.health import Sign
 from pipelit.tasks.base import CONF_KEY
 
 log = structlog.get_logger(__name__)
@@ -35,8 +36,10 @@ class SignsOfLife(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has 
         """Report at once, and from now on."""
         app: Flask = celery.conf[CONF_KEY]
         engine: Engine = app.extensions[EXTENSION]
-        for every, report in ((SEEN_EVERY_SECONDS, _seen), (MENDED_EVERY_SECONDS, _mended)):
-            call = partial(_reported, report, engine, parent.hostname)
+        queues = tuple(parent.app.amqp.queues.consume_from)
+        is_here = partial(_seen, engine, parent.hostname, queues)
+        for every, report in ((SEEN_EVERY_SECONDS, is_here), (MENDED_EVERY_SECONDS, engine.tick.ensure)):
+            call = partial(_reported, report)
             call()
             parent.timer.call_repeatedly(every, call)
 
@@ -44,27 +47,23 @@ class SignsOfLife(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has 
 celery.steps["consumer"].add(SignsOfLife)
 
 
-def seen(engine: Engine, hostname: str) -> None:
-    """Note that a worker is alive, and mend the tick's chain if it is broken."""
-    _seen(engine, hostname)
-    _mended(engine, hostname)
+def seen(engine: Engine, hostname: str, queues: Sequence[str]) -> None:
+    """Note that a worker is alive and what it serves, and mend the tick's chain if it is broken."""
+    _seen(engine, hostname, queues)
+    engine.tick.ensure()
 
 
-def _seen(engine: Engine, hostname: str) -> None:
+def _seen(engine: Engine, hostname: str, queues: Sequence[str]) -> None:
     now = clock.now_ms()
-    engine.redis.hset(WORKERS, hostname, str(now))
+    engine.redis.hset(WORKERS, hostname, str(Sign(now, tuple(queues))))
     signs: Any = engine.redis.hgetall(WORKERS)
-    gone = [name for name, at in signs.items() if int(at) < now - FORGOTTEN_AFTER_MS]
+    gone = [name for name, text in signs.items() if Sign.parse(text).at_ms < now - FORGOTTEN_AFTER_MS]
     if gone:
         engine.redis.hdel(WORKERS, *gone)
 
 
-def _mended(engine: Engine, _hostname: str) -> None:
-    engine.tick.ensure()
-
-
-def _reported(report: Callable[[Engine, str], None], engine: Engine, hostname: str) -> None:
+def _reported(report: Callable[[], object]) -> None:
     try:
-        report(engine, hostname)
+        report()
     except RedisError:
         log.warning("broker_unreachable")

@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, settings
 from redis import Redis
 from schemathesis.config import SchemathesisConfig
 
+from celeryconfig import ALL
 from pipelit import clock
 from pipelit.api.idempotency import HEADER, VISIBLE_ASCII
 from pipelit.engine import keys
+from pipelit.services.health import Sign
 from tests.api.world import HEADERS, World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
@@ -40,9 +42,9 @@ api.app = door
 
 @pytest.fixture
 def world(app: Flask, redis_url: str) -> World:
-    """An installation with a bit of everything, and a worker that is always there."""
+    """An installation with a bit of everything, and a worker for everything that is always there."""
     with Redis.from_url(redis_url) as redis:
-        redis.hset(keys.WORKERS, "steps@test", clock.now_ms() + 10**9)
+        redis.hset(keys.WORKERS, "all@test", str(Sign(clock.now_ms() + 10**9, ALL.queues)))
     door.app = app
     settled = World(app)
     settled.build()

@@ -28,8 +28,8 @@ def take_tick(hand: Hand) -> Delivery:
 
 
 def test_a_worker_that_finds_no_chain_begins_one(hand: Hand) -> None:
-    seen(engine(), "steps@here")
-    seen(engine(), "system@here")
+    seen(engine(), "steps@here", ["default"])
+    seen(engine(), "system@here", ["maintenance"])
 
     assert [delivery.args for delivery in ticks(hand)] == [[1]]
     assert set(hand.redis.hgetall(WORKERS)) == {"steps@here", "system@here"}
@@ -64,13 +64,13 @@ def test_a_chain_that_broke_is_mended_once(hand: Hand) -> None:
     engine().tick.ensure()
     hand.run(take_tick(hand))
     lost = take_tick(hand)
-    seen(engine(), "steps@here")
+    seen(engine(), "steps@here", ["default"])
     assert ticks(hand) == []
 
     assert 0 < hand.redis.pttl("pipelit:tick") <= BROKEN_AFTER_MS
     hand.redis.delete("pipelit:tick")
-    seen(engine(), "steps@here")
-    seen(engine(), "system@here")
+    seen(engine(), "steps@here", ["default"])
+    seen(engine(), "system@here", ["maintenance"])
     hand.run(lost)
 
     assert [delivery.args for delivery in ticks(hand)] == [[1]]
