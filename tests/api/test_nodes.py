@@ -21,6 +21,7 @@ NO_NODES: list[tuple[dict[str, Any], str]] = [
     ({"component_type": "switch", "node_id": "not"}, "node_id"),
     ({"component_type": "switch", "node_id": "a\n"}, "node_id"),
     ({"component_type": "switch", "node_id": "x" * 101}, "node_id"),
+    ({"component_type": "switch", "label": " \n "}, "label"),
     ({"component_type": "switch", "position_x": 1.5}, "position_x"),
     ({"component_type": "switch", "position_x": 10**12}, "position_x"),
     ({"component_type": "switch", "is_entry_point": 1}, "is_entry_point"),

@@ -126,6 +126,15 @@ def test_a_key_expires_when_it_was_told_to(normal: Caller) -> None:
     assert normal.post("/users/me/keys/", {"name": "c", "expires_at": "2030-01-01T00:00:00"}).status_code == 422
 
 
+def test_a_key_and_a_user_have_names_that_can_be_seen(admin: Caller) -> None:
+    nobody = {"username": " ", "password": "a long password"}
+    for path, body, field in (("/users/me/keys/", {"name": "\t "}, "name"), ("/users/", nobody, "username")):
+        answer = admin.post(path, body)
+
+        assert answer.status_code == 422
+        assert answer.json["errors"].keys() == {field}
+
+
 def test_nobody_reaches_another_users_keys(admin: Caller, normal: Caller, stranger: Caller) -> None:
     key_id = normal.post("/users/me/keys/", {"name": "deploy"}).json["id"]
 

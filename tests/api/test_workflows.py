@@ -13,6 +13,8 @@ from tests.support.callers import Caller, Person
 NO_WORKFLOWS: list[tuple[dict[str, Any], str]] = [
     ({}, "name"),
     ({"name": ""}, "name"),
+    ({"name": " "}, "name"),
+    ({"name": "\t\n\u3000\u00a0"}, "name"),
     ({"name": "x" * 256}, "name"),
     ({"name": "x", "slug": "Not A Slug"}, "slug"),
     ({"name": "x", "slug": "node-types"}, "slug"),
@@ -20,6 +22,7 @@ NO_WORKFLOWS: list[tuple[dict[str, Any], str]] = [
     ({"name": "x", "is_active": "yes"}, "is_active"),
     ({"name": "x", "tags": "shop"}, "tags"),
     ({"name": "x", "tags": [5]}, "tags.0"),
+    ({"name": "x", "tags": ["fine", "  "]}, "tags.1"),
     ({"name": "x", "input_schema": []}, "input_schema"),
     ({"name": "x", "max_execution_seconds": 0}, "max_execution_seconds"),
     ({"name": "x", "max_execution_seconds": True}, "max_execution_seconds"),
@@ -111,6 +114,13 @@ def test_what_is_not_a_workflow_is_refused_by_field(normal: Caller) -> None:
         assert field in answer.json["errors"], answer.json
 
     assert normal.get("/workflows/").json["total"] == 0
+
+
+def test_a_name_may_begin_with_a_space_and_have_lines(normal: Caller) -> None:
+    for name in (" Sales", "Sales\n2026 ", "\n."):
+        slug = normal.post("/workflows/", {"name": name}).json["slug"]
+        assert normal.get(f"/workflows/{slug}/").json["name"] == name
+        assert normal.patch(f"/workflows/{slug}/", {"name": "  "}).json["errors"].keys() == {"name"}
 
 
 def test_a_schema_without_a_bottom_is_refused(normal: Caller) -> None:

@@ -1,5 +1,7 @@
 """Accounts from the command line."""
 
+import pytest
+
 from pipelit.models import UserProfile
 from tests.commands.conftest import Command
 
@@ -21,3 +23,15 @@ def test_a_name_that_is_taken_is_refused(pipelit: Command):
     assert refused.returncode == 2
     assert refused.stderr.startswith("pipelit: ")
     assert UserProfile.__name__ not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "named"),
+    [("  ", "a long password", "username"), ("a b", "a long password", "username"), ("ada", "short", "password")],
+)
+def test_what_no_account_may_have_is_refused_by_field(pipelit: Command, username: str, password: str, named: str):
+    refused = pipelit("user", "create", username, PIPELIT_PASSWORD=password)
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"pipelit: {named}: ")
+    assert password not in refused.stderr

@@ -142,5 +142,5 @@ class AgentSchema(UserSchema):
 class KeyArguments(Schema):
     """A name to tell keys apart, and when the key stops to work."""
 
-    name = fields.String(required=True, validate=validate.Length(1, 100))
+    name = fields.String(required=True, validate=fields.a_name(100))
     expires_at = fields.UtcTime(allow_none=True, load_default=None)

@@ -1,11 +1,14 @@
 """What all schemas share."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import RAISE
+from marshmallow import RAISE, ValidationError
 from marshmallow import Schema as MarshmallowSchema
 
 from pipelit.api.schemas import fields
+from pipelit.errors import Invalid
+from pipelit.nodes.settings import messages_by_path
 
 
 class Schema(MarshmallowSchema):
@@ -13,6 +16,16 @@ class Schema(MarshmallowSchema):
 
     class Meta:
         unknown = RAISE
+
+
+def load(schema: Schema, document: Mapping[str, Any]) -> Any:
+    """A document that did not come by HTTP. Raises `Invalid` with the path of everything that is wrong."""
+    try:
+        return schema.load(document)
+    except ValidationError as error:
+        errors = messages_by_path(error)
+        path, messages = next(iter(errors.items()))
+        raise Invalid(f"{path}: {messages[0]}", errors) from None
 
 
 class AnswerSchema(Schema):

@@ -38,6 +38,15 @@ class Pattern(validate.Validator):
         return value
 
 
+NOT_BLANK = Pattern(r"^(\s*\S[\s\S]*)?$", error="Must not be only white space.")
+"""Nothing at all passes: whether a text may be empty is for its length to say."""
+
+
+def a_name(most: int) -> list[validate.Validator]:
+    """What holds for names that people give: neither empty nor invisible, and not longer than that."""
+    return [validate.Length(1, most), NOT_BLANK]
+
+
 class Integer(loose.Integer):
     """A whole number between `least` and `most`."""
 

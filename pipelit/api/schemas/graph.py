@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import ValidationError, post_load, validate
+from marshmallow import post_load, validate
 
 from pipelit.api.schemas import fields
-from pipelit.api.schemas.base import Schema
+from pipelit.api.schemas.base import Schema, load
 from pipelit.api.schemas.edge import EdgeDraftSchema
 from pipelit.api.schemas.node import NodeDraftSchema
 from pipelit.api.schemas.workflow import AboutSchema
-from pipelit.errors import Invalid
-from pipelit.nodes.settings import messages_by_path
 from pipelit.services.drafts import MOST_EDGES, MOST_NODES, GraphDraft
 
 
@@ -29,10 +27,5 @@ class GraphSchema(Schema):
 
 def parse(document: Mapping[str, Any]) -> GraphDraft:
     """A document as a draft. Raises `Invalid` with the path of everything that is wrong."""
-    try:
-        draft: GraphDraft = GraphSchema().load(document)
-    except ValidationError as error:
-        errors = messages_by_path(error)
-        path, messages = next(iter(errors.items()))
-        raise Invalid(f"{path}: {messages[0]}", errors) from None
+    draft: GraphDraft = load(GraphSchema(), document)
     return draft

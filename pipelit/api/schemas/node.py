@@ -34,7 +34,7 @@ A_NODE_ID: list[Callable[[str], object]] = [
 class NodeFields(Schema):
     """What a node may say beside its name, type and configuration."""
 
-    label = fields.String(allow_none=True, validate=validate.Length(max=255))
+    label = fields.String(allow_none=True, validate=[validate.Length(max=255), fields.NOT_BLANK])
     is_entry_point = fields.Boolean()
     interrupt_before = fields.Boolean(metadata={"description": "Wait for a person before the node runs."})
     interrupt_after = fields.Boolean(metadata={"description": "Wait for a person after the node ran."})

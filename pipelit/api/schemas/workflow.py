@@ -30,7 +30,7 @@ class AboutFields(Schema):
     """What is said about a workflow anywhere, also in a file."""
 
     description = fields.String(validate=validate.Length(max=10_000))
-    tags = fields.List(fields.String(validate=validate.Length(1, 50)), validate=validate.Length(max=50))
+    tags = fields.List(fields.String(validate=fields.a_name(50)), validate=validate.Length(max=50))
     input_schema = fields.Dict(keys=fields.String(), allow_none=True, validate=is_reasonable)
     output_schema = fields.Dict(keys=fields.String(), allow_none=True, validate=is_reasonable)
     max_execution_seconds = fields.Integer(least=1, most=LONGEST_RUN, allow_none=True)
@@ -54,7 +54,7 @@ class AboutFields(Schema):
 class AboutSchema(AboutFields):
     """What a document says about its workflow."""
 
-    name = fields.String(validate=validate.Length(1, 255))
+    name = fields.String(validate=fields.a_name(255))
     slug = fields.String(validate=A_SLUG)
 
 
@@ -70,21 +70,21 @@ class SettingsFields(AboutFields):
 class WorkflowArguments(SettingsFields):
     """A new workflow; without a slug it gets one made from its name."""
 
-    name = fields.String(required=True, validate=validate.Length(1, 255))
+    name = fields.String(required=True, validate=fields.a_name(255))
     slug = fields.String(validate=A_SLUG)
 
 
 class WorkflowChanges(SettingsFields):
     """What is to be different."""
 
-    name = fields.String(validate=validate.Length(1, 255))
+    name = fields.String(validate=fields.a_name(255))
     slug = fields.String(validate=A_SLUG)
 
 
 class CopyArguments(Schema):
     """What the copy is called; by default after the original."""
 
-    name = fields.String(validate=validate.Length(1, 255))
+    name = fields.String(validate=fields.a_name(255))
     slug = fields.String(validate=A_SLUG)
 
 
