@@ -6,15 +6,17 @@ that dies half-way costs nothing but time.
 
 import uuid
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import text
 from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.orm import Session
 
 from pipelit.engine import broadcast, records
 from pipelit.engine.entries import Entry, Kind
@@ -29,6 +31,17 @@ BATCH = 500
 LOCK = "pipelit:journal:lock"
 LOCK_SECONDS = 10
 TAKE = Script.named("journal")
+
+TURN = 0x70_6C_10
+"""The lock of PostgreSQL that a writer holds while it writes; SQLite has one writer anyway."""
+
+SILENT_SECONDS = 30
+"""For how long PostgreSQL lets a writer keep others waiting that says nothing more, as on a machine that is gone."""
+
+TAKE_TURN = text(
+    f"SELECT pg_advisory_xact_lock({TURN}), "
+    f"set_config('idle_in_transaction_session_timeout', '{SILENT_SECONDS}s', true)"
+)
 
 EVENTS_AT_ONCE = 1000
 """How many events of an execution are read with those of others; the rest of a long one is read for itself."""
@@ -55,10 +68,12 @@ class Journal:
         token, written = uuid.uuid4().hex, 0
         try:
             while batch := self._take(token, BATCH):
-                write([entry for _, entry in batch], self.store)
+                write([entry for _, entry in batch], self.store, lambda: self._is_mine(token))
                 self._call_follow_up({entry.execution_id for _, entry in batch if entry.kind is Kind.ENDED})
                 self._put_away(batch)
                 written += len(batch)
+        except LockLost:
+            log.info("journal_lock_lost", written=written)
         except BaseException:
             with suppress(RedisError):
                 self._take(token, 0)
@@ -84,6 +99,9 @@ class Journal:
         found: Any = self._line.call(TAKE, (LOCK, JOURNAL), (token, LOCK_SECONDS * 1000, count))
         return [(entry_id, Entry.read(dict(zip(words[::2], words[1::2], strict=True)))) for entry_id, words in found]
 
+    def _is_mine(self, token: str) -> bool:
+        return self.redis.get(LOCK) == token
+
     def _call_follow_up(self, ended: Collection[str]) -> None:
         if not ended:
             return
@@ -103,34 +121,58 @@ class Journal:
         pipeline.execute()
 
 
-def write(entries: Iterable[Entry], store: Store) -> None:
+class LockLost(Exception):
+    """Another writer may have written the entries, and newer ones, while this one was kept waiting."""
+
+
+IsMine = Callable[[], bool]
+"""Whether the journal's lock is still the writer's."""
+
+
+def write(entries: Iterable[Entry], store: Store, is_mine: IsMine = lambda: True) -> None:
     """Write entries, in one transaction; entries of executions that were deleted meanwhile are dropped.
 
     Where the database refuses what stands in one of them, each is written for itself, so that none keeps the others.
+    Raises `LockLost`, with nothing written, if it comes to be its turn when `is_mine` does not hold any more.
     """
     batch = list(entries)
     kept_events = _events(store, {entry.execution_id for entry in batch if entry.kind is Kind.ENDED})
     try:
-        with transaction() as session:
+        with turn(is_mine) as session:
             records.write(session, batch, kept_events)
     except REFUSALS:
         with transaction() as session:
             there = records.existing(session, {entry.execution_id for entry in batch})
         for entry in batch:
             if entry.execution_id in there:
-                _write_alone(entry, kept_events)
+                _write_alone(entry, kept_events, is_mine)
 
 
-def _write_alone(entry: Entry, kept_events: Mapping[str, bytes]) -> None:
+@contextmanager
+def turn(is_mine: IsMine) -> Iterator[Session]:
+    """A transaction that no other writer is beside, and that none has overtaken.
+
+    Who waited long for it may have lost the journal's lock. Looking at that inside is what makes it certain: whoever
+    takes the lock later has to wait until we have committed.
+    """
+    with transaction() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(TAKE_TURN)
+        if not is_mine():
+            raise LockLost
+        yield session
+
+
+def _write_alone(entry: Entry, kept_events: Mapping[str, bytes], is_mine: IsMine) -> None:
     """Write one entry, or say what is lost with it; an execution ends at any rate."""
     try:
-        with transaction() as session:
+        with turn(is_mine) as session:
             records.write(session, [entry], kept_events)
     except REFUSALS:
         log.exception("journal_entry_refused", execution_id=entry.execution_id, kind=entry.kind)
         if entry.kind is Kind.ENDED and entry.output is not None:
             reason = {"error": "The final output could not be stored.", "error_code": "output_invalid"}
-            _write_alone(replace(entry, output=None, facts={**reason, **entry.facts}), kept_events)
+            _write_alone(replace(entry, output=None, facts={**reason, **entry.facts}), kept_events, is_mine)
 
 
 def _events(store: Store, ended: Collection[str]) -> dict[str, bytes]:

@@ -156,6 +156,10 @@ def _ask_or_answer(session: Session, entry: Entry) -> None:
     """Put a question to a person, or take it back; an execution is interrupted for as long as there is one."""
     mine = PendingTask.execution_id == entry.execution_id
     if entry.kind is Kind.HELD:
+        # Whoever ends it from outside takes its questions back: they wait for us, or we see that it has ended.
+        live = select(EXECUTIONS.c.execution_id).where(EXECUTIONS.c.execution_id == entry.execution_id, IS_LIVE)
+        if session.scalar(live.with_for_update()) is None:
+            return
         insert_once(session.connection(), TASKS, [_task_row(entry)])
         named = {"task_id": entry.facts["task_id"]}
         approvers = cast(list[str], entry.facts.get("approvers") or [])

@@ -1,7 +1,7 @@
 """From committed transitions to rows: in batches, by one writer, and the same rows however often it is begun again."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
-from pipelit.engine import journal
+from pipelit.engine import journal, records
 from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.journal import Journal
 from pipelit.engine.keys import writer_flag
@@ -19,8 +19,9 @@ from pipelit.extensions import db
 from pipelit.models import ExecutionEvents, PendingTask, WorkflowExecution
 from pipelit.models.execution import ExecutionLog
 from pipelit.services import execution_events, executions
-from tests.engine.stories import attempts, author, beside, keys_of, outcome, started, template
+from tests.engine.stories import PATIENCE, attempts, author, beside, keys_of, outcome, started, template
 from tests.support.hand import Hand
+from tests.support.product import wait_until
 from tests.support.workflows import build
 
 JOURNAL = "pipelit:journal"
@@ -211,6 +212,52 @@ def test_a_writer_whose_lock_has_expired_does_no_harm(hand: Hand) -> None:
 
     assert outcome(row).status == "completed"
     assert hand.redis.get(journal.LOCK) is None
+
+
+def released(row: WorkflowExecution) -> Entry:
+    return Entry(row.execution_id, Kind.RELEASED, {"step": "b", "at": 3})
+
+
+def ended(row: WorkflowExecution) -> Entry:
+    return Entry(row.execution_id, Kind.ENDED, {"status": "completed", "started_at": 1, "at": 4})
+
+
+@pytest.mark.parametrize(
+    ("later", "status"), [([released], "running"), ([released, ended], "completed")], ids=["goes on", "ends"]
+)
+def test_a_writer_that_was_overtaken_while_it_waited_asks_nothing_anew(
+    hand: Hand, later: list[Callable[[WorkflowExecution], Entry]], status: str
+) -> None:
+    row = ran(hand)
+    batch = [Entry.read(fields) for _, fields in entries(hand)]
+    is_blocked, written = threading.Event(), []
+
+    def drain_when_blocked() -> None:
+        assert is_blocked.wait(PATIENCE)
+        written.append(engine().drain_journal())
+
+    with beside(hand, drain_when_blocked), journal.turn(lambda: True) as session:
+        is_blocked.set()
+        wait_until(lambda: bool(hand.redis.exists(journal.LOCK)), "another writer")
+        hand.redis.delete(journal.LOCK, JOURNAL)
+        records.write(session, [*batch, *(entry(row) for entry in later)], {row.execution_id: b""})
+
+    assert written == [0]
+    db.session.rollback()
+    assert executions.fresh(row.execution_id).status == status
+    assert db.session.scalar(select(func.count()).select_from(PendingTask)) == 0
+
+
+def test_what_has_ended_asks_nothing_more(hand: Hand) -> None:
+    row = ran(hand)
+    question = next(entry for _, fields in entries(hand) if (entry := Entry.read(fields)).kind is Kind.HELD)
+    assert executions.stop(row.execution_id)
+    outcome(row)
+
+    journal.write([question], engine().store)
+
+    assert outcome(row).status == "cancelled"
+    assert db.session.scalar(select(func.count()).select_from(PendingTask)) == 0
 
 
 def test_what_comes_in_while_the_lock_is_given_back_is_not_left_behind(hand: Hand) -> None:
