@@ -4,6 +4,7 @@
 PipelitError(code, status, detail)
 ├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · UnsupportedEncoding · StaleVersion · Unavailable
 ├─ ExecutionFailed
+├─ Dropped · Superseded        why an execution of a workflow with a limit was cancelled
 ├─ Conflict ─ AlreadyExists, WrongState, WorkflowBusy, LastAdmin, AlreadySetUp, RequestInProgress, AnswerLost
 ├─ Invalid(errors)            what the caller sent, by field
 │   └─ InvalidGraph(problems) every problem of a workflow at once
@@ -82,6 +83,18 @@ class ExecutionFailed(PipelitError):
     """A workflow that was to answer a request did not come to an end; why is for its owner to read."""
 
     code, status, title = "execution_failed", 500, "The workflow did not complete"
+
+
+class Dropped(PipelitError):
+    """An execution of a workflow that lets none wait came while as many ran as may."""
+
+    code, title = "dropped", "Not begun"
+
+
+class Superseded(PipelitError):
+    """An execution of a workflow that prefers newer ones was cancelled for one."""
+
+    code, title = "superseded", "A newer one took its place"
 
 
 class TooManyRequests(PipelitError):

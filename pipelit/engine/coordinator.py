@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pipelit import clock
 from pipelit.engine import blobs, values
 from pipelit.engine.cache import Plans
-from pipelit.engine.core.events import Event, Started
+from pipelit.engine.core.events import Cancelled, Event, Failure, Started
 from pipelit.engine.core.graph import Json
 from pipelit.engine.core.scheduler import advance
 from pipelit.engine.core.state import State
 from pipelit.engine.durability import Durability
+from pipelit.engine.entrance import Entrance, Guest
+from pipelit.engine.groups import Groups, Place
 from pipelit.engine.narrator import Report
 from pipelit.engine.slices import Committed, Here, Placement
 from pipelit.engine.store import Meta, Snapshot
@@ -19,7 +21,10 @@ from pipelit.engine.transition import Tools, Transition
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """An execution whose row is in SQL and which is to begin; `reply_to` is a Redis channel that is told its end."""
+    """An execution whose row is in SQL and which is to begin; `reply_to` is a Redis channel that is told its end.
+
+    `place` is where it stands in its concurrency group, if its workflow has a limit.
+    """
 
     execution_id: str
     plan_hash: str
@@ -30,6 +35,7 @@ class Start:
     reply_to: str | None = None
     placement: str = Placement.CHAINED
     durability: str = Durability.ASYNC
+    place: Place | None = None
 
 
 class Coordinator:
@@ -39,18 +45,23 @@ class Coordinator:
         self.tools = tools
         self.store = tools.store
         self.plans = plans
+        self.groups = Groups(tools.store.redis, events_kept=tools.store.events_kept)
+        self.entrance = Entrance(tools.store, self.groups, tools.dispatcher, self._cancel)
 
     def start(self, start: Start) -> bool:
-        """Begin an execution. False if it has begun already, or even ended."""
+        """Begin an execution. False if it has begun already, or even ended; of one in a group, also if it waits."""
         plan = self.plans.get(start.workflow_id, start.plan_hash)
         at = clock.precise_ms()
-        meta = Meta(start.plan_hash, start.workflow_id, start.slug, at, start.placement, start.durability)
+        group = start.place.group if start.place else ""
+        meta = Meta(start.plan_hash, start.workflow_id, start.slug, at, start.placement, start.durability, group)
         before = State()
         after, commands = advance(plan, before, Started())
         transition = Transition(self.tools, start.execution_id, plan, meta, at)
         outputs = self.kept_outputs(start.execution_id, start.trigger_output)
         transition.begin(outputs, start.max_seconds, start.reply_to)
         transaction = transition.build(before, after, Started(), commands, Report())
+        if start.place is not None:
+            return self.entrance.admit(Guest(transaction, start.place, plan, start.slug, start.reply_to))
         return self.store.commit(transaction, "") is not None
 
     def kept_outputs(self, execution_id: str, outputs: Mapping[str, Json]) -> str:
@@ -59,6 +70,9 @@ class Coordinator:
         if len(text) <= self.tools.blob_bytes:
             return text
         return blobs.put(execution_id, outputs, self.tools.blob_bytes)
+
+    def _cancel(self, execution_id: str, failure: Failure) -> bool:
+        return self.tell(execution_id, Cancelled(failure))
 
     def tell(
         self,

@@ -28,6 +28,7 @@ RUN_STEP = "pipelit.run_step"
 WAKE_STEP = "pipelit.executions.wake"
 ATTEND_CHILD = "pipelit.executions.attend_child"
 FOLLOW_UP = "pipelit.executions.follow_up"
+START_NEXT = "pipelit.executions.start_next"
 DRAIN_JOURNAL = "pipelit.journal.drain"
 MAINTENANCE = "maintenance"
 TRIGGERS = "triggers"
@@ -149,6 +150,10 @@ class Dispatcher:
     def follow_up(self, execution_id: str) -> Message:
         """The message that does what is still to be done when an execution has ended."""
         return self.message(FOLLOW_UP, [execution_id], task_id=f"after:{execution_id}", queue=TRIGGERS)
+
+    def start_next(self, group: str) -> Message:
+        """The message that begins what waits in a concurrency group, as far as there is room."""
+        return self.message(START_NEXT, [group], task_id=f"next:{group}", queue=TRIGGERS)
 
     def drain(self, *, is_urgent: bool) -> Message:
         """The message that has the journal written to SQL, now or after lingering for more to come."""

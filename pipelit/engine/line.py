@@ -26,7 +26,15 @@ class Script:
     @classmethod
     def named(cls, name: str) -> "Script":
         """Read one of the scripts in `engine/scripts`."""
-        text = (files("pipelit.engine.scripts") / f"{name}.lua").read_text()
+        return cls.joined(name)
+
+    @classmethod
+    def joined(cls, *names: str) -> "Script":
+        """Read scripts of which each goes on with the next, unless it returns."""
+        return cls.of("".join((files("pipelit.engine.scripts") / f"{name}.lua").read_text() for name in names))
+
+    @classmethod
+    def of(cls, text: str) -> "Script":
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -213,17 +213,17 @@ class Narrator:
     def ended(
         self,
         status: ExecutionStatus,
-        started_ms: float,
+        started_ms: float | None,
         output: str | None,
         failure: Failure | None,
         step: StepId | None,
     ) -> None:
-        """The execution is over."""
+        """The execution is over; `started_ms` is None if it never began."""
         facts: dict[str, Json] = {"status": status, "started_at": started_ms, "at": self.at}
         content: dict[str, Json] = {
             "execution_id": self.write.execution_id,
             "status": status,
-            "duration_ms": round(self.at - started_ms),
+            "duration_ms": 0 if started_ms is None else round(self.at - started_ms),
         }
         if failure is not None:
             told: dict[str, Json] = {"error": failure.message, "error_code": failure.code}

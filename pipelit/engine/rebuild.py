@@ -8,7 +8,7 @@ import structlog
 from redis import Redis
 
 from pipelit import clock
-from pipelit.engine import recollection
+from pipelit.engine import census, recollection
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core.commands import CollectResult, RunStep
 from pipelit.engine.core.events import (
@@ -24,6 +24,7 @@ from pipelit.engine.core.graph import Plan
 from pipelit.engine.core.replay import Replayed, given_up, replay
 from pipelit.engine.core.state import ExecutionStatus, State, StepId, StepStatus
 from pipelit.engine.durability import Durability
+from pipelit.engine.entrance import Guest
 from pipelit.engine.entries import Checkpoint
 from pipelit.engine.keys import TaskId, claim_field, item_field, report_field, running_key, total_field
 from pipelit.engine.narrator import Narrator, Report
@@ -96,7 +97,11 @@ class Rebuilder:
             outputs = outputs or self.coordinator.kept_outputs(row.execution_id, row.trigger_output)
             building.begin_again(outputs, row.workflow.max_execution_seconds, is_lost=announced is not None)
         transaction = building.rebuild(before, replayed)
-        if store.commit(transaction, version) is None:
+        place = census.place_of(row)
+        if place is not None and loaded is None:
+            if not self.coordinator.entrance.admit(Guest(transaction, place, plan, meta.slug)):
+                return False
+        elif store.commit(transaction, version) is None:
             return False
         building.settle()
         return True
@@ -106,7 +111,8 @@ class Rebuilder:
         placement = row.workflow.placement or settings().placement
         # A retry finds steps recorded that come only after others have run again.
         durability = row.workflow.durability if row.retried_from_step is None else Durability.SYNC
-        return Meta(row.plan_hash, row.workflow_id, row.workflow.slug, started, placement, durability)
+        group = row.concurrency_group or ""
+        return Meta(row.plan_hash, row.workflow_id, row.workflow.slug, started, placement, durability, group)
 
     def _announced(self, execution_id: str, attempts: Sequence[Attempt]) -> dict[Attempt, str]:
         """The claims of those of the attempts that some worker says it is running."""

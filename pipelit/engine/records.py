@@ -142,7 +142,7 @@ def _end_row(entry: Entry) -> dict[str, Any]:
     return {
         "ended": entry.execution_id,
         "new_status": facts["status"],
-        "new_started_at": _time(facts["started_at"]),
+        "new_started_at": _time(facts["started_at"]) if facts["started_at"] else None,
         "new_completed_at": _time(facts["at"]),
         "new_final_output": blobs.read_or_refer(entry.output, entry.execution_id) if entry.output else None,
         "new_error_message": _text(facts.get("error")),

@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import select
 
 from pipelit import clock
-from pipelit.engine import waiting
+from pipelit.engine import census, waiting
 from pipelit.engine.coordinator import Coordinator, Start
 from pipelit.engine.core.events import TimedOut
 from pipelit.engine.core.state import StepId, StepStatus
@@ -87,7 +87,10 @@ class Recovery:
     def start_pending(self) -> int:
         """Start what was accepted while the broker was away; needs an application context."""
         overdue = select(WorkflowExecution).where(
-            WorkflowExecution.status == "pending", WorkflowExecution.created_at < clock.now() - START_GRACE
+            WorkflowExecution.status == "pending",
+            WorkflowExecution.created_at < clock.now() - START_GRACE,
+            # Whose turn it is in a group is not a matter of time.
+            WorkflowExecution.concurrency_group.is_(None),
         )
         started = sum(self._start(row) for row in db.session.scalars(overdue.limit(AT_ONCE)).all())
         db.session.rollback()
@@ -97,15 +100,19 @@ class Recovery:
 
     def _start(self, row: WorkflowExecution) -> bool:
         try:
-            if self.losses.is_older(row):
-                # It may have begun, and have been lost before SQL heard of it.
-                return self.losses.rebuilder.restore(row)
-            if row.retried_from_step is not None:
-                return self.losses.rebuilder.begin(row)
-            return self.coordinator.start(start_of(row))
+            return self.start(row)
         except PipelitError:
             log.exception("start_refused", execution_id=row.execution_id)
             return False
+
+    def start(self, row: WorkflowExecution) -> bool:
+        """Begin an execution from its row. False if it has begun already, or has to wait. Raises `PipelitError`."""
+        if self.losses.is_older(row):
+            # It may have begun, and have been lost before SQL heard of it.
+            return self.losses.rebuilder.restore(row)
+        if row.retried_from_step is not None:
+            return self.losses.rebuilder.begin(row)
+        return self.coordinator.start(start_of(row))
 
     def _look_at(self, member: str, at_ms: int) -> None:
         if ":" not in member:
@@ -212,4 +219,5 @@ def start_of(row: WorkflowExecution) -> Start:
         max_seconds=row.workflow.max_execution_seconds,
         placement=row.workflow.placement or settings().placement,
         durability=row.workflow.durability,
+        place=census.place_of(row),
     )

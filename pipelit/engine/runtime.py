@@ -19,6 +19,7 @@ from pipelit.engine.recovery import Recovery
 from pipelit.engine.store import Store
 from pipelit.engine.tick import Tick
 from pipelit.engine.transition import Tools
+from pipelit.engine.turns import Turns
 from pipelit.engine.worker import Limits, Worker
 from pipelit.integrations.http import HttpClient
 from pipelit.nodes import registry
@@ -72,6 +73,10 @@ class Engine:
     @cached_property
     def losses(self) -> Losses:
         return Losses(self.redis, self.store, self.rebuilder, announced_after=2 * self.worker.heart.every)
+
+    @cached_property
+    def turns(self) -> Turns:
+        return Turns(self.coordinator.groups, self.recovery.start)
 
     @cached_property
     def tick(self) -> Tick:

@@ -49,6 +49,7 @@ class Meta(NamedTuple):
     started_ms: float
     placement: str
     durability: str = "async"
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +272,9 @@ class Store:
 
 
 def _meta(kept: Sequence[str | None]) -> Meta:
-    plan_hash, workflow_id, slug, started_ms, placement, durability = kept
+    plan_hash, workflow_id, slug, started_ms, placement, durability, group = kept
     about = (str(plan_hash), int(workflow_id or 0), str(slug), float(started_ms or 0), str(placement))
-    return Meta(*about) if durability is None else Meta(*about, durability)
+    return Meta(*about) if durability is None else Meta(*about, durability, group or "")
 
 
 def _standing(task: TaskId, status: str | None, claim: str | None, known: str | None) -> Standing:

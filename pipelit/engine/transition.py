@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from pipelit.engine import values, waiting
+from pipelit.engine import groups, values, waiting
 from pipelit.engine.compiler import ERROR_PORT
 from pipelit.engine.core import codec
 from pipelit.engine.core.commands import (
@@ -349,6 +349,8 @@ class Transition:
         in_flight = [self._task_id(step, self.before.steps[step].attempt) for step in self.before.in_flight]
         self.write.unwatch(self.write.execution_id, *in_flight)
         self.write.call("HSET", self.write.keys.meta, "status", command.status)
+        if self.meta.group:
+            groups.free(self.write, self.meta.group, self.tools.dispatcher.start_next(self.meta.group))
         self.tell.ended(command.status, self.meta.started_ms, output, command.failure, command.step)
 
     def _final_output(self) -> str | None:

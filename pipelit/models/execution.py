@@ -75,6 +75,7 @@ class WorkflowExecution(Base):
     )
     retried_from_step: Mapped[str | None] = mapped_column(String(600))
     user_profile_id: Mapped[int | None] = mapped_column(ForeignKey("user_profiles.id", ondelete="SET NULL"))
+    concurrency_group: Mapped[str | None] = mapped_column(String(60))
     thread_id: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(15), default="pending")
     trigger: Mapped[str] = mapped_column(String(30), default="manual")

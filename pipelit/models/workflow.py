@@ -19,6 +19,8 @@ class Workflow(Base):
 
     `placement` is where its steps run, `chained` or `local`; None leaves it to the installation. `durability` says
     whether results are in SQL soon (`async`) or before anything follows from them (`sync`).
+    Of `max_concurrent` executions at once, those count together whose `serial_key` comes to the same; `overlap` says
+    what becomes of more.
     """
 
     __tablename__ = "workflows"
@@ -38,6 +40,9 @@ class Workflow(Base):
     max_execution_seconds: Mapped[int | None]
     placement: Mapped[str | None] = mapped_column(String(10))
     durability: Mapped[str] = mapped_column(String(5), default="async", server_default="async")
+    max_concurrent: Mapped[int | None]
+    overlap: Mapped[str] = mapped_column(String(20), default="queue")
+    serial_key: Mapped[str | None] = mapped_column(String(1000))
     revision: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, onupdate=clock.now)

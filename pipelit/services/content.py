@@ -18,6 +18,9 @@ TRAVELLING = (
     "max_execution_seconds",
     "placement",
     "durability",
+    "max_concurrent",
+    "overlap",
+    "serial_key",
 )
 """What a document says about the workflow itself: nothing that refers to other rows of this installation."""
 

@@ -19,6 +19,7 @@ from pipelit.engine import values
 from pipelit.engine.coordinator import Start
 from pipelit.engine.core.events import Cancelled
 from pipelit.engine.core.graph import Json
+from pipelit.engine.groups import Overlap
 from pipelit.engine.runtime import engine
 from pipelit.errors import NotFound, WrongState
 from pipelit.extensions import db, settings, transaction
@@ -26,7 +27,7 @@ from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution
 from pipelit.models.execution import LIVE
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
-from pipelit.services import ancestry, node_config, plans, rights
+from pipelit.services import admission, ancestry, node_config, plans, rights
 from pipelit.services.ancestry import Origin
 from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
@@ -100,6 +101,7 @@ def begin(
         config = node_type.configure(_stored_config(workflow, trigger_node_id))
     outputs = node_type.emit(config, event)
     values.encode_outputs(outputs)
+    accepted = clock.now()
     # Taken out before the transaction, which has every row read afresh that is touched in it, nodes and edges too.
     begun = Start(
         execution_id=execution_id or str(uuid.uuid4()),
@@ -111,6 +113,7 @@ def begin(
         reply_to=reply_to,
         placement=workflow.placement or settings().placement,
         durability=workflow.durability,
+        place=admission.place_of(workflow, outputs, accepted),
     )
     columns: dict[str, Any] = {
         "execution_id": begun.execution_id,
@@ -123,6 +126,8 @@ def begin(
         "trigger": event.kind,
         "trigger_payload": dict(event.payload),
         "trigger_output": outputs,
+        "created_at": accepted,
+        "concurrency_group": begun.place.group if begun.place else None,
         **_descent(origin),
     }
     with transaction() as session:
@@ -131,12 +136,22 @@ def begin(
             ancestry.attach(session, origin)
         session.connection().execute(_INSERT, columns)
     try:
-        engine().coordinator.start(begun)
+        has_begun = engine().coordinator.start(begun)
     except (RedisError, DBAPIError):
         log.warning("start_postponed", execution_id=begun.execution_id)
+        has_begun = None
+    if has_begun is False and begun.place is not None and begun.place.overlap == Overlap.DROP:
+        # Not to wait is final: the answer says so.
+        columns |= _end_of(begun.execution_id)
     row = WorkflowExecution(**columns)
     set_committed_value(row, "workflow", workflow)
     return row
+
+
+def _end_of(execution_id: str) -> dict[str, Any]:
+    """The columns that say how an execution ended that is not to begin."""
+    found = ended(execution_id)
+    return {name: getattr(found, name) for name in ("status", "completed_at", "error_message", "error_code")}
 
 
 def _descent(origin: Origin | None) -> dict[str, Any]:
@@ -231,7 +246,7 @@ def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
     if not stop(execution_id):
         engine().drain_journal()
         _refuse_ended(execution_id)
-    return _ended(execution_id)
+    return ended(execution_id)
 
 
 def stop(execution_id: str) -> bool:
@@ -274,11 +289,15 @@ def _cancel_without_state(execution_id: str) -> bool:
             return False
         session.execute(delete(PendingTask).where(PendingTask.execution_id == execution_id))
         row.status, row.completed_at = "cancelled", clock.now()
+        group = row.concurrency_group
+    if group is not None:
+        engine().coordinator.groups.leave(group, execution_id)
+        engine().turns.start_next(group)
     engine().follow_up([execution_id])
     return True
 
 
-def _ended(execution_id: str) -> WorkflowExecution:
+def ended(execution_id: str) -> WorkflowExecution:
     """The execution with its final row, which somebody else may be writing just now."""
     until = time.monotonic() + FINAL_ROW_SECONDS
     while True:

@@ -12,7 +12,17 @@ from pipelit.extensions import db
 from pipelit.models import UserProfile, Workflow, WorkflowEdge, WorkflowNode
 from pipelit.nodes import registry
 from pipelit.nodes.ports import Json
-from pipelit.services import content, edge_rules, edges, names, node_config, preconditions, rights, trigger_keys
+from pipelit.services import (
+    admission,
+    content,
+    edge_rules,
+    edges,
+    names,
+    node_config,
+    preconditions,
+    rights,
+    trigger_keys,
+)
 from pipelit.services.drafts import NODE_FIELDS, EdgeDraft, GraphDraft, NodeDraft
 from pipelit.services.edge_rules import End
 from pipelit.services.editing import Edit, editing, refuse, require_visible
@@ -49,6 +59,8 @@ def replace(
     with editing(slug, by) as edit:
         precondition(edit.workflow)
         _refuse_other_document(edit.workflow, draft)
+        if wrong := admission.complaints(draft.workflow.get("serial_key")):
+            refuse({"workflow.serial_key": wrong})
         for name in content.TRAVELLING:
             if name in draft.workflow:
                 setattr(edit.workflow, name, draft.workflow[name])

@@ -12,6 +12,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from pipelit import clock
 from pipelit.engine import recollection, values
 from pipelit.engine.copies import Copies
 from pipelit.engine.core import codec
@@ -21,6 +22,7 @@ from pipelit.engine.core.replay import ENDS
 from pipelit.engine.core.reuse import Beginning, around, failed_at, outermost, reusable
 from pipelit.engine.core.state import ExecutionStatus, StepId, parse_scope, scope_text
 from pipelit.engine.entries import Checkpoint
+from pipelit.engine.groups import Overlap
 from pipelit.engine.pages import PAGE, Pages
 from pipelit.engine.recollection import Recollection
 from pipelit.engine.runtime import engine
@@ -29,7 +31,7 @@ from pipelit.errors import Invalid, NotFound, WrongState
 from pipelit.extensions import db, transaction
 from pipelit.models import Blob, ExecutionLog, StepCheckpoint, UserProfile, Workflow, WorkflowExecution
 from pipelit.nodes import registry
-from pipelit.services import executions, plans
+from pipelit.services import admission, executions, plans
 from pipelit.services.rights import Access
 
 log = structlog.get_logger(__name__)
@@ -89,8 +91,10 @@ def retry(execution_id: str, wanted: Retry, *, by: UserProfile) -> WorkflowExecu
         session.add(begun)
         session.flush()
         _copy(session, base, begun.execution_id, kept, edits)
+    is_final = begun.concurrency_group is not None and row.workflow.overlap == Overlap.DROP
     try:
-        engine().rebuilder.begin(begun)
+        if not engine().rebuilder.begin(begun) and is_final:
+            return executions.ended(begun.execution_id)
     except (RedisError, DBAPIError):
         log.warning("start_postponed", execution_id=begun.execution_id)
     db.session.rollback()
@@ -217,6 +221,8 @@ def _new_row(base: _Base, beginning: Beginning | None, edits: _Edits, by: UserPr
     step = beginning or Beginning(base.plan.trigger, ())
     outputs = row.trigger_output if edits.trigger is None else edits.trigger
     values.encode_outputs(outputs)
+    accepted = clock.now()
+    place = admission.place_of(row.workflow, outputs, accepted)
     return WorkflowExecution(
         execution_id=str(uuid.uuid4()),
         workflow_id=row.workflow_id,
@@ -228,6 +234,8 @@ def _new_row(base: _Base, beginning: Beginning | None, edits: _Edits, by: UserPr
         trigger=row.trigger,
         trigger_payload=row.trigger_payload,
         trigger_output=dict(outputs),
+        created_at=accepted,
+        concurrency_group=place.group if place else None,
         retried_from_id=row.execution_id,
         retried_from_step=str(StepId(step.node, step.scope or ())),
     )

@@ -15,6 +15,7 @@ from pipelit.extensions import db, transaction
 from pipelit.models import UserProfile, Workflow, WorkflowEdge, WorkflowNode, WorkflowVersion
 from pipelit.models.node import map_config
 from pipelit.services import (
+    admission,
     content,
     edge_rules,
     edges,
@@ -212,6 +213,8 @@ def _prepare(session: Session, values: Mapping[str, Any], by: UserProfile | None
     errors = require_visible({"error_handler_workflow_id": handler}, by)
     if handler is not None and workflow is not None and handler == workflow.id:
         errors["error_handler_workflow_id"] = ["A workflow cannot handle its own errors."]
+    if wrong := admission.complaints(values.get("serial_key")):
+        errors["serial_key"] = wrong
     if "slug" in values:
         errors |= _slug_errors(session, values["slug"])
     refuse(errors)

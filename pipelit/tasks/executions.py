@@ -1,6 +1,6 @@
 """Executions that go on after a wait, that other executions wait for, and that have ended."""
 
-from pipelit.engine.dispatch import ATTEND_CHILD, FOLLOW_UP, WAKE_STEP
+from pipelit.engine.dispatch import ATTEND_CHILD, FOLLOW_UP, START_NEXT, WAKE_STEP
 from pipelit.engine.keys import TaskId
 from pipelit.engine.runtime import engine
 from pipelit.extensions import celery
@@ -27,3 +27,10 @@ def attend_child(task: str) -> None:
 def follow_up(execution_id: str) -> None:
     """Do what follows from the end of an execution."""
     aftermath.follow_up(execution_id)
+
+
+@celery.task(name=START_NEXT)
+@in_app
+def start_next(group: str) -> None:
+    """Begin what waits in a concurrency group, as far as there is room."""
+    engine().turns.start_next(group)

@@ -65,6 +65,10 @@ def _start_pending() -> None:
     engine().recovery.start_pending()
 
 
+def _sweep_groups() -> None:
+    engine().turns.sweep(clock.now())
+
+
 def _follow_up() -> None:
     aftermath.sweep(clock.now() - FOLLOW_UP_GRACE)
 
@@ -79,5 +83,5 @@ def _forget_leftovers() -> None:
 
 EVERY_SECOND = tuple((1, job) for job in (_take_over, _sweep_deadlines, _drain_journal, _restore_lost))
 EVERY_MINUTE = ((60, _remove_old), (60, _forget_leftovers))
-JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _follow_up), *EVERY_MINUTE, (600, _search_anew))
+JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _sweep_groups), (5, _follow_up), *EVERY_MINUTE, (600, _search_anew))
 """How often, in ticks of a second, and what."""

@@ -10,12 +10,14 @@ from pipelit.api.schemas.base import AnswerSchema, ProblemItemSchema, Schema
 from pipelit.api.schemas.edge import EdgeSchema
 from pipelit.api.schemas.node import NodeSchema
 from pipelit.engine.durability import Durability
+from pipelit.engine.groups import Overlap
 from pipelit.engine.slices import Placement
 from pipelit.services import sizes
 from pipelit.services.rights import SLUG, Access
 
 MOST_SCHEMA_BYTES = 64 * 1024
 LONGEST_RUN = 30 * 24 * 3600
+MOST_CONCURRENT = 100_000
 A_SLUG = fields.Pattern(f"^{SLUG.pattern}$", error="Letters a-z, digits, and - or _ between them; at most 200.")
 
 
@@ -47,6 +49,27 @@ class AboutFields(Schema):
         metadata={
             "description": "`async`: results reach the database within a fraction of a second. `sync`: before anything "
             "follows from them, so that a step with a result never runs again, whatever is lost."
+        },
+    )
+    max_concurrent = fields.Integer(
+        least=1,
+        most=MOST_CONCURRENT,
+        allow_none=True,
+        metadata={"description": "How many executions may be live at once. Null: any number."},
+    )
+    overlap = fields.String(
+        validate=validate.OneOf([overlap.value for overlap in Overlap]),
+        metadata={
+            "description": "What becomes of an execution beyond the limit. `queue`: it waits for its turn. `drop`: it "
+            "is recorded as cancelled, with the code `dropped`. `cancel_previous`: the oldest one is cancelled for it."
+        },
+    )
+    serial_key = fields.String(
+        validate=validate.Length(max=1000),
+        allow_none=True,
+        metadata={
+            "description": "A template over the trigger's outputs, such as `{{ trigger.payload.customer }}`: only "
+            "executions with the same key count together. Empty: all of the workflow."
         },
     )
 

@@ -80,7 +80,9 @@ class StepReleased:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A person or a parent stopped the execution."""
+    """A person, a parent or a rule of the workflow stopped the execution; `failure` says which rule."""
+
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

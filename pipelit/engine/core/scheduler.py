@@ -71,8 +71,8 @@ class _Transition:
                 self._start()
             case StepReleased(step, is_after):
                 self._release(step, is_after)
-            case Cancelled():
-                self._finish(ExecutionStatus.CANCELLED)
+            case Cancelled(failure):
+                self._finish(ExecutionStatus.CANCELLED, failure=failure)
             case TimedOut():
                 self._finish(ExecutionStatus.TIMED_OUT)
             case _:

@@ -2,10 +2,11 @@
 --
 -- KEYS  1 the execution's meta hash, 2 its event stream
 -- ARGV  1 the version expected ('' before the start), 2 how many events the stream keeps, then commands,
---       each as the number of its words and the words. Four commands are our own:
+--       each as the number of its words and the words. Five commands are our own:
 --         EVENT body channel…   numbers an event, keeps it in the stream and publishes it
 --         LAST body channel…    the same, and answers whoever asked for it at the start, on a channel of their own
 --         PRUNE hash prefix…    removes the fields of a hash that begin with one of the prefixes
+--         IF key command…       runs the rest of the words if there is such a key
 --         ONCE flag ms command… runs the rest of the words unless the flag was set within the last ms milliseconds
 -- Returns the new version, or false if somebody else was faster and nothing was done.
 local meta, stream = KEYS[1], KEYS[2]
@@ -49,6 +50,10 @@ while at <= #ARGV do
     end
   elseif name == 'PRUNE' then
     prune(at + 2, last)
+  elseif name == 'IF' then
+    if redis.call('EXISTS', ARGV[at + 2]) == 1 then
+      redis.call(unpack(ARGV, at + 3, last))
+    end
   elseif name ~= 'ONCE' then
     redis.call(unpack(ARGV, at + 1, last))
   elseif redis.call('SET', ARGV[at + 2], '1', 'NX', 'PX', ARGV[at + 3]) then
