@@ -7,6 +7,8 @@ from flask import Flask
 from sqlalchemy import select, text
 
 from pipelit import clock
+from pipelit.engine.compiler import compile_plan
+from pipelit.engine.core import codec
 from pipelit.extensions import db, transaction
 from pipelit.models import APIKey, Base, CompiledPlan, ExecutionLog, UserProfile, Workflow, WorkflowExecution
 from tests.support.callers import Caller
@@ -74,23 +76,25 @@ class World:
         share = {"user_id": SOMEBODY, "role": "viewer"}
         assert admin.post("/workflows/known/collaborators/", share).status_code == 201
         with self.app.app_context(), transaction() as session:
-            workflow_id = session.scalars(select(Workflow.id)).one()
-            session.add(CompiledPlan(hash="plan", plan="{}"))
+            workflow = session.scalars(select(Workflow)).one()
+            plan = codec.encode_plan(compile_plan(workflow.id, workflow.nodes, workflow.edges, "start"))
+            session.add(CompiledPlan(hash=codec.structure_hash(plan), plan=plan))
             session.flush()
-            session.add(_ended(workflow_id))
+            session.add(_ended(workflow.id, codec.structure_hash(plan)))
             session.flush()
             step = {"node_id": "greeting", "component_type": "template", "status": "success"}
             session.add(ExecutionLog(id=1, execution_id="ended", **step))
 
 
-def _ended(workflow_id: int) -> WorkflowExecution:
+def _ended(workflow_id: int, plan_hash: str) -> WorkflowExecution:
     return WorkflowExecution(
         execution_id="ended",
         workflow_id=workflow_id,
-        plan_hash="plan",
+        plan_hash=plan_hash,
         trigger_node_id="start",
         status="completed",
         trigger_payload={"text": "Hello"},
+        trigger_output={"text": "Hello", "payload": {}},
         started_at=clock.now(),
         completed_at=clock.now(),
     )
