@@ -86,6 +86,19 @@ def patiently(action: Callable[[], T]) -> T:
             time.sleep(PAUSE_SECONDS)
 
 
+def read_patiently(action: Callable[[], T]) -> T:
+    """Read through the session as soon as the database is there, each try in a transaction of its own."""
+
+    def attempt() -> T:
+        try:
+            return action()
+        except DBAPIError:
+            db.session.rollback()
+            raise
+
+    return patiently(attempt)
+
+
 def packed(text: str) -> bytes:
     """A text as the content of a row."""
     return zlib.compress(text.encode())

@@ -51,7 +51,7 @@ def recorded(step: ClaimedStep) -> tuple[StepSucceeded, Report] | None:
         ExecutionLog.status == "success",
     )
     query = select(ExecutionLog.route, ExecutionLog.input, ExecutionLog.output).where(*mine).limit(1)
-    row = blobs.patiently(lambda: db.session.execute(query).first())
+    row = blobs.read_patiently(lambda: db.session.execute(query).first())
     if row is None:
         return None
     report = replace(step.watch.report(row.input), outputs=row.output)

@@ -85,7 +85,7 @@ class ClaimedStep:
             if item is None:
                 raise ItemLost(f"The item {index} of the loop '{loop}' is not stored any more.")
             around = {
-                "item": blobs.read(item, self.task.execution_id),
+                "item": self._read(item),
                 "index": index,
                 "total": int(total or 0),
                 "parent": around,
@@ -108,10 +108,14 @@ class ClaimedStep:
                 found[node.id] = links.url(settings(), self.task.execution_id, waits)
         return found
 
+    def _read(self, text: str) -> Json:
+        """What the working state keeps, large values from SQL: an outage of it is waited for, and fails no step."""
+        return blobs.read_patiently(lambda: blobs.read(text, self.task.execution_id))
+
     def _ports(self, field: str) -> dict[str, Json] | None:
         text = self.claim.values.get(field)
         try:
-            ports = None if text is None else blobs.read(text, self.task.execution_id)
+            ports = None if text is None else self._read(text)
         except OutputTooLarge as error:
             raise OutputTooLarge(f"{field.partition(':')[2]}: {error.detail}") from error
         return ports if isinstance(ports, dict) else None

@@ -26,6 +26,8 @@ from pipelit.models.execution import (
 
 TEXT_LIMIT = 4_000
 PROMPT_LIMIT = 20_000
+NAME_LIMIT = 150
+"""No user has a longer name."""
 
 # Statements on the tables themselves: the unit of work would only cost time here.
 EXECUTIONS, LOGS, CHECKPOINTS, EVENTS, TASKS, APPROVERS = (
@@ -162,8 +164,8 @@ def _ask_or_answer(session: Session, entry: Entry) -> None:
             return
         insert_once(session.connection(), TASKS, [_task_row(entry)])
         named = {"task_id": entry.facts["task_id"]}
-        approvers = cast(list[str], entry.facts.get("approvers") or [])
-        rows = [{**named, "username": name} for name in dict.fromkeys(approvers)]
+        approvers = [_text(name) or "" for name in cast(list[Json], entry.facts.get("approvers") or [])]
+        rows = [{**named, "username": name} for name in dict.fromkeys(approvers) if 0 < len(name) <= NAME_LIMIT]
         insert_once(session.connection(), APPROVERS, rows)
         _move(session, entry, "running", "interrupted")
         return

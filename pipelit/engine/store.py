@@ -30,7 +30,7 @@ PAUSE_SECONDS = 0.5
 CHUNK = 500
 """Pairs in one command: Lua's unpack takes some thousands of words at most."""
 
-COMMIT, CLAIM = Script.named("commit"), Script.named("claim")
+COMMIT, CLAIM, FORESTALL = (Script.named(name) for name in ("commit", "claim", "forestall"))
 
 TOMBSTONE_SECONDS = 300
 """How long an ended execution is remembered, so that a late start of it does nothing."""
@@ -254,12 +254,11 @@ class Store:
         self.redis.hdel(ExecutionKeys.of(execution_id).data, *fields)
 
     def forestall(self, execution_id: str) -> bool:
-        """Keep an execution from ever beginning. False if it has begun, be it that it has ended since."""
-        keys = ExecutionKeys.of(execution_id)
-        if not self.redis.hsetnx(keys.meta, "version", "0"):
-            return False
-        self.redis.expire(keys.meta, TOMBSTONE_SECONDS)
-        return True
+        """Keep an execution from ever beginning. False if it has begun, be it that it has ended since.
+
+        Who died after this, or was refused by the database, does it again: it is true again.
+        """
+        return bool(self._line.call(FORESTALL, [ExecutionKeys.of(execution_id).meta], [TOMBSTONE_SECONDS]))
 
     def forget(self, *execution_ids: str) -> None:
         """Remove what ended executions leave, but for a tombstone of each."""

@@ -76,7 +76,7 @@ class Worker:
 
     def run(self, task: TaskId, *, due_ms: float, meta: Meta) -> None:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
-        plan = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash)
+        plan = patiently(lambda: blobs.read_patiently(lambda: self._plan(meta)))
         watch = Stopwatch(due_ms, clock.precise_ms())
         claim = self._here().claim(task.attempt, watch)
         match patiently(lambda: self._claim(plan, task, meta, claim, watch.started_ms)):
@@ -101,6 +101,9 @@ class Worker:
 
         claim = self.coordinator.store.owner(task.execution_id, task.step)
         return self.coordinator.tell(task.execution_id, event, report_of_lost(claim, clock.precise_ms()))
+
+    def _plan(self, meta: Meta) -> Plan:
+        return self.coordinator.plans.get(meta.workflow_id, meta.plan_hash)
 
     def _claim(self, plan: Plan, task: TaskId, meta: Meta, claim: str, at: float) -> Claim | Taken | None:
         return self.coordinator.store.claim(
@@ -178,7 +181,7 @@ class Worker:
         if not self.coordinator.store.is_lost([execution_id])[0]:
             return False
         query = select(WorkflowExecution.status).where(WorkflowExecution.execution_id == execution_id)
-        status = db.session.scalar(query)
+        status = blobs.read_patiently(lambda: db.session.scalar(query))
         _end_reading()
         return status in LIVE
 

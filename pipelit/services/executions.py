@@ -15,11 +15,12 @@ from sqlalchemy.orm import Session, defer, selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from pipelit import clock
-from pipelit.engine import values
+from pipelit.engine import broadcast, values
 from pipelit.engine.coordinator import Start
 from pipelit.engine.core.events import Cancelled
 from pipelit.engine.core.graph import Json
 from pipelit.engine.groups import Overlap
+from pipelit.engine.keys import RECORDED
 from pipelit.engine.runtime import engine
 from pipelit.errors import NotFound, WrongState
 from pipelit.extensions import db, settings, transaction
@@ -290,11 +291,24 @@ def _cancel_without_state(execution_id: str) -> bool:
         session.execute(delete(PendingTask).where(PendingTask.execution_id == execution_id))
         row.status, row.completed_at = "cancelled", clock.now()
         group = row.concurrency_group
-    if group is not None:
-        engine().coordinator.groups.leave(group, execution_id)
-        engine().turns.start_next(group)
-    engine().follow_up([execution_id])
+    try:
+        _tell_cancelled(row)
+        if group is not None:
+            engine().coordinator.groups.leave(group, execution_id)
+            engine().turns.start_next(group)
+        engine().follow_up([execution_id])
+    except RedisError:
+        # The sweeps make up for the slot and the follow-up; the row says the rest.
+        log.warning("end_not_told", execution_id=execution_id)
     return True
+
+
+def _tell_cancelled(row: WorkflowExecution) -> None:
+    """Tell whoever waits or watches of an end that the engine has no part in; the event has no number."""
+    told: dict[str, Json] = {"execution_id": row.execution_id, "status": row.status}
+    watched = (broadcast.workflow_channel(row.workflow.slug), broadcast.execution_channel(row.execution_id))
+    for channel in (RECORDED + row.execution_id, *watched):
+        broadcast.publish(engine().redis, channel, "execution_cancelled", told, clock.now())
 
 
 def ended(execution_id: str) -> WorkflowExecution:

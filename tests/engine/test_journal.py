@@ -11,13 +11,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from pipelit.engine import journal, records
+from pipelit.engine.core.graph import Json
 from pipelit.engine.entries import Entry, Kind
 from pipelit.engine.journal import Journal
 from pipelit.engine.keys import writer_flag
 from pipelit.engine.runtime import engine
 from pipelit.extensions import db
 from pipelit.models import ExecutionEvents, PendingTask, WorkflowExecution
-from pipelit.models.execution import ExecutionLog
+from pipelit.models.execution import ExecutionLog, PendingTaskApprover
 from pipelit.services import execution_events, executions
 from tests.engine.stories import PATIENCE, attempts, author, beside, keys_of, outcome, started, template
 from tests.support.hand import Hand
@@ -319,6 +320,25 @@ def test_who_waits_for_the_recorded_result_is_told(hand: Hand) -> None:
 
     assert listener.get_message(timeout=5)["data"] == "\n{}"
     listener.close()
+
+
+def test_people_are_asked_whatever_stands_in_their_names_and_the_question(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    facts: dict[str, Json] = {
+        "task_id": "t1",
+        "step": "a",
+        "node_id": "a",
+        "kind": "approval",
+        "prompt": "\0Pay \ud800?",
+        "approvers": ["bo\0b", "bob", "\0", "\ud800x", "y" * 151],
+        "at": 1,
+    }
+
+    journal.write([Entry(row.execution_id, Kind.HELD, facts)], engine().store)
+
+    asked = db.session.scalars(select(PendingTaskApprover.username).order_by(PendingTaskApprover.username)).all()
+    assert list(asked) == ["?x", "bob"]
+    assert db.session.scalars(select(PendingTask.prompt)).all() == ["Pay ??"]
 
 
 def test_an_error_is_kept_whatever_stands_in_it(hand: Hand) -> None:
