@@ -6,13 +6,14 @@ All else is as it is for a step that was sent: an attempt of its own, a lease, e
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipelit.engine.core.commands import Command, RunStep
 from pipelit.engine.core.graph import Plan
+from pipelit.engine.core.state import StepStatus
 from pipelit.engine.keys import TaskId
-from pipelit.engine.store import Snapshot
+from pipelit.engine.store import Snapshot, Store
 from pipelit.engine.timing import Stopwatch
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
@@ -30,14 +31,22 @@ class Placement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """The process that would go on, as claims name it, and how long its leases last."""
+    """The process that would go on, as claims name it, and how long its leases last.
+
+    The token is this one's alone, so that a claim is found again of which nobody could be told that it was written.
+    """
 
     owner: str
     lease_ms: int
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def claim(self, attempt: int, watch: Stopwatch) -> str:
         """What it writes as its claim of an attempt."""
-        return f"{attempt} {self.owner} {uuid.uuid4().hex} {watch}"
+        return f"{attempt} {self.owner} {self.token} {watch}"
+
+    def has_written(self, claim: str) -> bool:
+        """Whether a claim is its own."""
+        return self.token in claim.split(" ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,20 @@ class Committed:
     at_ms: float
     following: TaskId | None
     outputs: Mapping[str, str]
+
+
+def found_again(store: Store, execution_id: str, here: Here) -> Committed | None:
+    """What was committed and claimed for the next step, if the answer to that commit was lost on its way to us."""
+    for step, claim in store.claims(execution_id).items():
+        if not here.has_written(claim):
+            continue
+        attempt, due_ms = int(claim.split(" ")[0]), float(claim.split(" ")[-1])
+        loaded = store.load(execution_id)
+        known = loaded[0].state.steps.get(step) if loaded else None
+        if loaded is None or known is None or known.attempt != attempt or known.status is not StepStatus.READY:
+            return None
+        return Committed(loaded[0], due_ms, TaskId(execution_id, step, attempt), {})
+    return None
 
 
 def following(plan: Plan, commands: Sequence[Command]) -> RunStep | None:

@@ -30,7 +30,7 @@ from pipelit.engine.keys import TaskId
 from pipelit.engine.lease import BEAT_SECONDS, Heart, Lease, is_dead, owner
 from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
-from pipelit.engine.slices import SLICE_MS, Committed, Here, Placement
+from pipelit.engine.slices import SLICE_MS, Committed, Here, Placement, found_again
 from pipelit.engine.store import PAUSE_SECONDS, Claim, Meta, Taken, patiently
 from pipelit.engine.timing import Stopwatch, report_of_lost
 from pipelit.errors import NodeCrashed, OutOfMemory, OutputTooLarge, StepError
@@ -159,6 +159,9 @@ class Worker:
             while done is None and patiently(lambda: self._is_lost(execution_id)):
                 time.sleep(PAUSE_SECONDS)
                 done = patiently(lambda: self.coordinator.commit(execution_id, event, report))
+            if done is None and here is not None:
+                # It may have been applied: then the next step is claimed for us, and nobody else would run it.
+                done = patiently(lambda: found_again(self.coordinator.store, execution_id, here))
             return done
 
     def _recorded(self, step: ClaimedStep) -> tuple[Event, Report] | None:

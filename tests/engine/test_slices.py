@@ -2,19 +2,23 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core.events import StepSucceeded
 from pipelit.engine.core.state import StepId
+from pipelit.engine.keys import TaskId
 from pipelit.engine.narrator import Report
 from pipelit.engine.runtime import engine
-from pipelit.engine.slices import Here
+from pipelit.engine.slices import Here, found_again
+from pipelit.engine.store import Store, Transaction
 from pipelit.engine.worker import Worker
 from pipelit.models import WorkflowExecution
 from pipelit.nodes import registry
@@ -141,6 +145,63 @@ def test_a_step_that_was_going_on_in_a_process_that_died_is_found_by_the_redeliv
     assert attempts(row, "b") == [(1, "failed", "worker_lost"), (2, "success", None)]
 
 
+class ForgetfulStore(Store):
+    """A server whose answers to some commits, though applied, are lost on their way; `forgets` is asked at each."""
+
+    def __init__(self, forgets: Callable[[], bool]) -> None:
+        super().__init__(engine().redis, events_kept=1_000)
+        self.forgets = forgets
+        self.lost = 0
+
+    def commit(self, transaction: Transaction, version: str) -> str | None:
+        answer = super().commit(transaction, version)
+        if answer is not None and self.forgets():
+            self.lost += 1
+            raise RedisConnectionError("the connection was closed before the answer came")
+        return answer
+
+
+def worker_on(store: Store) -> Worker:
+    """A worker that is never out of time."""
+    ours = engine()
+    coordinator = Coordinator(replace(ours.coordinator.tools, store=store), ours.plans)
+    return Worker(coordinator, ours.worker.http, replace(ours.worker.limits, slice_ms=60_000), registry.load())
+
+
+def test_a_slice_whose_commit_was_applied_without_an_answer_goes_on_with_what_it_claimed(hand: Hand) -> None:
+    row = started(CHAIN, "start -> a; a -> b; b -> c", text="-")
+    store = ForgetfulStore(lambda: True)
+
+    run_all_with(worker_on(store), hand)
+
+    ended = outcome(row)
+    assert store.lost == 3
+    assert steps_of(ended) == [("a", 1, "success"), ("b", 1, "success"), ("c", 1, "success")]
+    assert (ended.status, ended.final_output) == ("completed", "-abc")
+
+
+def steps_of(row: WorkflowExecution) -> list[tuple[str, int, str]]:
+    return [(log.node_id, log.attempt, log.status) for log in row.logs[1:]]
+
+
+def test_a_claim_that_was_taken_away_meanwhile_is_not_found_again(hand: Hand) -> None:
+    row = started(CHAIN, "start -> a; a -> b; b -> c", text="-")
+    first = hand.take()
+    assert first is not None
+    claim_as("elsewhere/1.2/3", first)
+    here = Here("elsewhere/1.2/3", 6_000)
+    done = Report(outputs='{"output":"-a"}')
+    assert engine().coordinator.commit(row.execution_id, StepSucceeded(StepId("a"), 1), done, here=here)
+    assert found_again(engine().store, row.execution_id, replace(here, token="another")) is None
+    assert found_again(engine().store, row.execution_id, here)
+
+    engine().worker.lost(TaskId(row.execution_id, StepId("b"), 1))
+
+    assert found_again(engine().store, row.execution_id, here) is None
+    hand.run_all()
+    assert outcome(row).final_output == "-abc"
+
+
 def test_a_cancelled_execution_goes_on_no_further(hand: Hand) -> None:
     row = started(CHAIN, "start -> a; a -> b; b -> c", text="")
 
@@ -208,6 +269,25 @@ def test_slices_change_nothing_but_where_steps_run(
     if first.status == "completed":  # What else had begun when one step failed is a matter of timing.
         assert _logged(first) == _logged(second)
         assert _told(first) == _told(second)
+
+
+@given(workflow=workflows(), items=st.lists(st.integers(), max_size=3), lost=st.lists(st.booleans(), max_size=6))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lost_answers_change_nothing_in_slices(
+    hand: Hand, workflow: tuple[Nodes, str], items: list[int], lost: list[bool]
+) -> None:
+    payload = {"number": 3, "items": items}
+    first = started(*workflow, text="t", payload=payload)
+    hand.run_all()
+
+    answers = iter(lost)
+    second = started(*workflow, text="t", payload=payload)
+    run_all_with(worker_on(ForgetfulStore(lambda: next(answers, False))), hand)
+    hand.run_all()
+
+    assert outcome(first).status == outcome(second).status
+    if outcome(first).status == "completed":
+        assert _logged(outcome(first)) == _logged(outcome(second))
 
 
 def _logged(row: WorkflowExecution) -> Counter[tuple[Any, ...]]:
