@@ -44,7 +44,8 @@ class WorkflowExecution(Base):
     `parent_step` is the step of the parent that waits for this execution, if one does; `depth` counts the workflows
     that called one another to get here. `needs_follow_up` stays true until all that follows from the end is done: the
     parent told, awaited children stopped, error workflows started. An execution that reuses steps of another has
-    `retried_from_step`: the step it begins with, as text, or its trigger.
+    `retried_from_step`: the step it begins with, as text, or its trigger. Since `removed_at` it is gone for everybody
+    who asks, and what is left of it is being deleted.
     """
 
     __tablename__ = "workflow_executions"
@@ -54,6 +55,8 @@ class WorkflowExecution(Base):
         # The migration limits it to rows that need a follow-up. Said here, `postgresql_where` would load that dialect,
         # 3 MB, into every process of an installation on SQLite.
         Index("ix_workflow_executions_needs_follow_up", "completed_at"),
+        # Limited in the same way, to rows that are marked.
+        Index("ix_workflow_executions_removed_at", "removed_at"),
     )
 
     execution_id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -88,6 +91,7 @@ class WorkflowExecution(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=clock.now, index=True)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     total_input_tokens: Mapped[int] = mapped_column(default=0)
     total_output_tokens: Mapped[int] = mapped_column(default=0)
     total_tokens: Mapped[int] = mapped_column(default=0)
@@ -101,6 +105,10 @@ class WorkflowExecution(Base):
     @property
     def is_live(self) -> bool:
         return self.status in LIVE
+
+    @property
+    def is_removed(self) -> bool:
+        return self.removed_at is not None
 
     @property
     def wall_ms(self) -> float | None:

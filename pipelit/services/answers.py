@@ -66,7 +66,7 @@ def answer(execution_id: str, given: Answer, *, by: UserProfile) -> WorkflowExec
     nothing waits.
     """
     row = db.session.get(WorkflowExecution, execution_id)
-    if row is None:
+    if row is None or row.is_removed:
         raise NotFound(f"There is no execution '{execution_id[:36]}'.")
     engine().drain_journal()
     task = _chosen(_answerable(row, by), given)
@@ -193,7 +193,7 @@ def _addressed(token: str) -> tuple[WorkflowExecution, StepId]:
     """The execution and the step that an address of ours is about."""
     named = links.read(engine().settings, token)
     row = db.session.get(WorkflowExecution, named[0]) if named else None
-    if named is None or row is None:
+    if named is None or row is None or row.is_removed:
         raise NotFound("There is nothing at this address.")
     return row, named[1]
 

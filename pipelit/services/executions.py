@@ -25,10 +25,9 @@ from pipelit.engine.runtime import engine
 from pipelit.errors import NotFound, WrongState
 from pipelit.extensions import db, settings, transaction
 from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution, WorkflowNode
-from pipelit.models.execution import LIVE
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
-from pipelit.services import admission, ancestry, node_config, plans, rights
+from pipelit.services import admission, ancestry, disposal, node_config, plans, rights
 from pipelit.services.ancestry import Origin
 from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
@@ -187,7 +186,7 @@ def _stored_config(workflow: Workflow, node_id: str) -> dict[str, Json]:
 def get(execution_id: str, *, by: UserProfile | None, needed: Access = Access.VIEWER) -> WorkflowExecution:
     """One execution, if its workflow is for the user to see."""
     row = db.session.get(WorkflowExecution, execution_id)
-    if row is None:
+    if row is None or row.is_removed:
         raise NotFound(f"There is no execution '{execution_id[:36]}'.")
     if by is not None:
         known = Workflow.known_to(by).where(Workflow.id == row.workflow_id).with_only_columns(Workflow.id)
@@ -207,14 +206,16 @@ def detail(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
 
 def children(execution_id: str) -> Sequence[WorkflowExecution]:
     """The executions that an execution started, oldest first."""
-    mine = select(WorkflowExecution).where(WorkflowExecution.parent_execution_id == execution_id)
+    started = WorkflowExecution.parent_execution_id == execution_id, WorkflowExecution.removed_at.is_(None)
+    mine = select(WorkflowExecution).where(*started)
     return db.session.scalars(mine.order_by(WorkflowExecution.created_at)).all()
 
 
 def listed(filters: Filters, page: Page, *, by: UserProfile) -> Listing[WorkflowExecution]:
     """Executions of the workflows a user may see, newest first, without their logs."""
     visible = Workflow.known_to(by).with_only_columns(Workflow.id)
-    query = select(WorkflowExecution).where(WorkflowExecution.workflow_id.in_(visible))
+    is_kept = WorkflowExecution.removed_at.is_(None)
+    query = select(WorkflowExecution).where(WorkflowExecution.workflow_id.in_(visible), is_kept)
     if filters.workflow_slug is not None:
         query = query.where(WorkflowExecution.workflow.has(Workflow.slug == filters.workflow_slug))
     if filters.status is not None:
@@ -262,19 +263,18 @@ def stop(execution_id: str) -> bool:
 
 
 def remove(execution_ids: Collection[str], *, by: UserProfile) -> None:
-    """Delete ended executions with all that was kept of them. Raises `WrongState` if one of them is live."""
+    """Delete ended executions. Raises `WrongState` if one of them is live.
+
+    They are gone at once for everybody who asks; what was kept of them is deleted by the sweep of the next minute.
+    """
     for execution_id in execution_ids:
         get(execution_id, by=by, needed=Access.EDITOR)
     with transaction() as session:
+        disposal.mark(session, execution_ids, clock.now())
         chosen = WorkflowExecution.execution_id.in_(execution_ids)
-        live = session.scalars(
-            select(WorkflowExecution.execution_id)
-            .where(chosen, or_(WorkflowExecution.status.in_(LIVE), WorkflowExecution.needs_follow_up))
-            .limit(1)
-        ).first()
+        live = session.scalar(select(WorkflowExecution.execution_id).where(chosen, disposal.IS_OPEN).limit(1))
         if live is not None:
             raise WrongState(f"The execution {live} is still running, or ended this very moment; cancel it, or wait.")
-        session.execute(delete(WorkflowExecution).where(chosen))
 
 
 def _cancel_without_state(execution_id: str) -> bool:
@@ -331,6 +331,6 @@ def fresh(execution_id: str) -> WorkflowExecution:
     """An execution as SQL has it this moment."""
     db.session.rollback()
     row = db.session.get(WorkflowExecution, execution_id, populate_existing=True)
-    if row is None:
+    if row is None or row.is_removed:
         raise NotFound(f"There is no execution '{execution_id}'.")
     return row

@@ -88,6 +88,12 @@ def retry(execution_id: str, wanted: Retry, *, by: UserProfile) -> WorkflowExecu
         present = select(Workflow.id).where(Workflow.id == row.workflow_id, Workflow.deleted_at.is_(None))
         if session.scalar(present.with_for_update(read=True)) is None:
             raise NotFound("There is no workflow of this execution any more.")
+        # Whoever removes the old one waits for us, or we see it: nothing of what is copied has gone by then.
+        kept_row = select(WorkflowExecution.execution_id).where(
+            WorkflowExecution.execution_id == row.execution_id, WorkflowExecution.removed_at.is_(None)
+        )
+        if session.scalar(kept_row.with_for_update(read=True)) is None:
+            raise NotFound("There is no such execution any more.")
         session.add(begun)
         session.flush()
         _copy(session, base, begun.execution_id, kept, edits)

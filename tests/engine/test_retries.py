@@ -11,7 +11,7 @@ from pipelit.engine.runtime import engine
 from pipelit.errors import Invalid, WrongState
 from pipelit.extensions import db, transaction
 from pipelit.models import Blob, UserProfile, WorkflowExecution
-from pipelit.services import executions, nodes, retries
+from pipelit.services import disposal, executions, nodes, retries
 from pipelit.services.retries import Retry
 from tests.engine.stories import author, outcome, started, template
 from tests.support.hand import Hand
@@ -158,6 +158,7 @@ def test_a_long_loop_and_large_outputs_are_copied(hand: Hand, ada: UserProfile) 
     assert db.session.query(Blob).filter_by(execution_id=again.execution_id).count() > 0
     copy_id, output = again.execution_id, first.final_output
     executions.remove([row.execution_id], by=ada)
+    assert disposal.clear(lambda: True) == 1
     db.session.rollback()
     copy = executions.detail(copy_id, by=None)
     assert copy.retried_from_id is None

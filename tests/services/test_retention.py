@@ -4,7 +4,7 @@ import json
 import time
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from sqlalchemy import func, insert, make_url, select, update
 from pipelit import clock
 from pipelit.engine.leftovers import forget_leftovers
 from pipelit.engine.runtime import engine
+from pipelit.errors import NotFound
 from pipelit.extensions import db, transaction
 from pipelit.models import (
     Blob,
@@ -28,8 +29,11 @@ from pipelit.models import (
     WorkflowVersion,
 )
 from pipelit.models.node import ComponentConfig, WorkflowNode
-from pipelit.services import aftermath, executions, retention, space
+from pipelit.services import aftermath, disposal, executions, retention, retries, space
+from pipelit.services.executions import Filters
+from pipelit.services.paging import Page
 from pipelit.services.retention import Policy
+from pipelit.services.retries import Retry
 from pipelit.tasks.maintenance import tick
 from tests.engine.stories import START, author, outcome, started, started_with, template
 from tests.support.hand import Hand
@@ -217,7 +221,7 @@ def test_what_is_still_to_be_followed_up_stays(hand: Hand) -> None:
 
 def test_one_execution_may_have_left_more_than_is_deleted_at_once(hand: Hand) -> None:
     row = waiting(hand)
-    furnish(ended_before(row, [40]), logs=retention.ROWS * 2 + 1)
+    furnish(ended_before(row, [40]), logs=disposal.ROWS * 2 + 1)
 
     assert sweep(MONTH) == 1
 
@@ -232,6 +236,7 @@ def test_plans_and_versions_go_when_nothing_refers_to_them_and_the_current_ones_
     hand.run_all()
     outcome(first)
     executions.remove([first.execution_id], by=ada)
+    assert sweep(MONTH) == 1
     with transaction() as session:
         session.execute(update(Workflow).values(revision=Workflow.revision + 1))
     second = executions.start(workflow.slug, by=ada)
@@ -305,6 +310,104 @@ def test_a_sweep_that_has_no_time_left_leaves_the_rest_to_the_next(hand: Hand) -
     assert sweep(MONTH) == 1
 
 
+def test_what_is_half_removed_is_gone_for_everybody_and_goes_with_the_next_sweep(hand: Hand) -> None:
+    ada = author()
+    (old,) = ended_before(waiting(hand), [40])
+    furnish([old], logs=disposal.ROWS * 2 + 1)
+    kept = count(ExecutionLog)
+    with transaction() as session:
+        assert disposal.mark(session, [old], NOW) == 1
+
+    assert disposal.clear(lambda: count(ExecutionLog) == kept) == 0
+
+    assert count(ExecutionLog) == kept - disposal.ROWS
+    assert old in ids()
+    for look in (executions.get, executions.detail, lambda one, by: retries.retry(one, Retry(), by=by)):
+        with pytest.raises(NotFound):
+            look(old, by=ada)
+    assert old not in {row.execution_id for row in executions.listed(Filters(), Page(50, 0), by=ada).items}
+    assert sweep(Policy(0, 0, 0)) == 1
+    assert old not in ids()
+    assert count(ExecutionLog) == kept - 2 * disposal.ROWS - 1
+
+
+def test_a_retry_of_what_is_removed_meanwhile_begins_nothing(hand: Hand) -> None:
+    """It has read what it would reuse, and somebody else removes that before it is copied."""
+    ada = author()
+    row = started_with(build({**START, "a": template("a")}, "start -> a"))
+    hand.run_all()
+    outcome(row)
+    seen = []
+
+    class Removing(Mapping[str, Any]):
+        """What somebody edits: read after the old execution, which goes in this moment."""
+
+        def __getitem__(self, name: str) -> Any:
+            raise KeyError(name)
+
+        def __len__(self) -> int:
+            return 0
+
+        def __iter__(self) -> Iterator[str]:
+            seen.append(True)
+            executions.remove([row.execution_id], by=ada)
+            return iter(())
+
+    with pytest.raises(NotFound, match="no such execution any more"):
+        retries.retry(row.execution_id, Retry("a", inputs=Removing()), by=ada)
+
+    assert (seen, ids()) == ([True], {row.execution_id})
+
+
+def test_what_somebody_deletes_is_gone_at_once_and_its_rows_with_the_next_sweep(hand: Hand) -> None:
+    row = waiting(hand)
+    many = ended_before(row, [1.0] * 3)
+    furnish(many, logs=2)
+    kept = count(ExecutionLog)
+
+    executions.remove(many, by=author("bob"))
+
+    assert count(ExecutionLog) == kept
+    with pytest.raises(NotFound):
+        executions.fresh(many[0])
+    assert sweep(Policy(0, per_workflow=1, total=1)) == 3
+    assert (ids(), count(ExecutionLog)) == ({row.execution_id}, kept - 6)
+
+
+def test_what_is_marked_takes_the_place_of_nothing_that_is_kept(hand: Hand) -> None:
+    many = ended_before(waiting(hand), [9, 8, 7, 6])
+    with transaction() as session:
+        disposal.mark(session, many[2:], NOW)
+
+    for rule in (retention.RULES[2], retention.RULES[3]):
+        assert rule(Policy(0, per_workflow=2, total=2), NOW, lambda: True) == 0
+
+    assert set(many) <= ids()
+
+
+def test_a_sweep_that_has_lost_its_lock_stops_and_leaves_it_to_its_new_holder(hand: Hand) -> None:
+    old = set(ended_before(waiting(hand), [40, 41]))
+
+    class Overtaken:
+        """A policy that is read in the moment in which another sweep takes the lock."""
+
+        per_workflow = total = 0
+
+        @property
+        def days(self) -> int:
+            hand.redis.set(retention.LOCK, "another")
+            return 30
+
+    policy: Any = Overtaken()
+    assert sweep(policy) == 0
+
+    assert hand.redis.get(retention.LOCK) == "another"
+    assert old <= ids()
+    hand.redis.delete(retention.LOCK)
+    assert sweep(MONTH) == 2
+    assert not old & ids()
+
+
 def test_the_tick_sweeps_once_a_minute(hand: Hand) -> None:
     row = waiting(hand)
     ended_before(row, [40])
@@ -334,4 +437,4 @@ def test_state_that_nobody_will_look_at_is_found_and_removed(hand: Hand) -> None
 
 @pytest.mark.parametrize("name", ["execution_logs", "execution_events", "blobs", "pending_tasks"])
 def test_what_belongs_to_an_execution_is_found_by_what_it_refers_to(name: str) -> None:
-    assert name in {table.name for table in retention.parts()}
+    assert name in {table.name for table in disposal.parts()}
