@@ -9,11 +9,12 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar, cast
 
 import structlog
 from sqlalchemy import Connection, Table, select
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError
 
 from pipelit.engine.core.codec import dump_json
 from pipelit.engine.core.graph import Json
@@ -75,14 +76,20 @@ def load(execution_id: str, ids: Sequence[str]) -> dict[str, bytes]:
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Do something as soon as the database is there: a step that has run is not run again because of its trouble."""
+    """Do something as soon as the database is there: a step that has run is not run again because of its trouble.
+
+    What the session was at when it lost its connection is given up with each try that fails.
+    """
     while True:
         try:
             return action()
         except (IntegrityError, DataError):
             raise  # That is about the values, and does not pass.
-        except DBAPIError as error:
+        except (DBAPIError, PendingRollbackError) as error:
             log.warning("database_unreachable", error=type(error).__name__)
+            if db.session.registry.has():
+                with suppress(DBAPIError):
+                    db.session.rollback()
             time.sleep(PAUSE_SECONDS)
 
 

@@ -8,9 +8,10 @@ from pipelit.engine import blobs, values
 from pipelit.engine.cache import Plans
 from pipelit.engine.core.events import Cancelled, Event, Failure, Started
 from pipelit.engine.core.graph import Json
+from pipelit.engine.core.replay import advance_past
 from pipelit.engine.core.scheduler import advance
 from pipelit.engine.core.state import State
-from pipelit.engine.durability import Durability
+from pipelit.engine.durability import Durability, Releases
 from pipelit.engine.entrance import Entrance, Guest
 from pipelit.engine.groups import Groups, Place
 from pipelit.engine.narrator import Report
@@ -108,10 +109,12 @@ class Coordinator:
             if fact is None:
                 return None
             plan = self.plans.get(meta.workflow_id, meta.plan_hash)
-            after, commands = advance(plan, snapshot.state, fact)
+            releases = Releases(execution_id, meta.durability)
+            after, commands = advance_past(plan, snapshot.state, fact, releases.has)
             if after is snapshot.state:
                 return None
             transition = Transition(self.tools, execution_id, plan, meta, clock.precise_ms(), here)
+            transition.edits = releases.edits
             transaction = transition.build(snapshot.state, after, fact, commands, report or Report())
             version = self.store.commit(transaction, snapshot.version)
             if version is not None:

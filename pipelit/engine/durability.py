@@ -1,29 +1,34 @@
 """Results that are in SQL before anything follows from them, for workflows that ask for it.
 
 The worker writes what a step has come to, commits that, and only then tells the engine. A step that finds its result
-there, whoever wrote it, does not run: it reports that result.
+there, whoever wrote it, does not run: it reports that result. So do the steps of executions that reuse what another
+one has done, and who has let a step go on is not asked about it again.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from typing import Any
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import DataError, IntegrityError
 
 from pipelit import clock
-from pipelit.engine import blobs, records
+from pipelit.engine import blobs, recollection, records
+from pipelit.engine.core.commands import HoldStep
 from pipelit.engine.core.events import (
     Event,
     StepFailed,
     StepIterating,
+    StepLost,
     StepSucceeded,
     StepSuspended,
 )
 from pipelit.engine.core.graph import Json, Plan
-from pipelit.engine.core.state import scope_text
+from pipelit.engine.core.scheduler import MAX_LOSSES
+from pipelit.engine.core.state import StepId, scope_text
 from pipelit.engine.entries import Checkpoint, Entry, Kind
 from pipelit.engine.narrator import Narrator, Report
 from pipelit.engine.reading import ClaimedStep
@@ -41,21 +46,71 @@ class Durability(StrEnum):
     SYNC = "sync"
 
 
-def recorded(step: ClaimedStep) -> tuple[StepSucceeded, Report] | None:
-    """The success of a step that is written down already, be it by an earlier attempt that did not live to tell."""
+def recorded(step: ClaimedStep) -> tuple[Event, Report] | None:
+    """What a step is known to have come to: its success, its final failure, or how this very attempt failed.
+
+    It may have been an earlier attempt that did not live to tell, or one of an execution that is reused.
+    """
     task = step.task
     mine = (
         ExecutionLog.execution_id == task.execution_id,
         ExecutionLog.node_id == task.step.node,
         ExecutionLog.scope == scope_text(task.step.scope),
-        ExecutionLog.status == "success",
+        ExecutionLog.attempt > 0,
+        ExecutionLog.status.in_(("success", "failed")),
     )
-    query = select(ExecutionLog.route, ExecutionLog.input, ExecutionLog.output).where(*mine).limit(1)
-    row = blobs.read_patiently(lambda: db.session.execute(query).first())
-    if row is None:
-        return None
-    report = replace(step.watch.report(row.input), outputs=row.output)
-    return StepSucceeded(task.step, task.attempt, row.route), report
+    query = select(*recollection.TOLD, ExecutionLog.input, ExecutionLog.output).where(*mine)
+    rows = blobs.read_patiently(lambda: db.session.execute(query.order_by(ExecutionLog.attempt)).all())
+    success = next((row for row in rows if row.status == "success"), None)
+    if success is not None:
+        report = replace(step.watch.report(success.input), outputs=success.output)
+        return StepSucceeded(task.step, task.attempt, success.route), report
+    return _recorded_failure(step, rows) if rows else None
+
+
+def _recorded_failure(step: ClaimedStep, rows: Sequence[Any]) -> tuple[Event, Report] | None:
+    """The end of a step that was given up, or else of the attempt that is to run; `rows` are those of its attempts."""
+    events = [recollection.event_of(row) for row in rows]
+    losses = sum(isinstance(event, StepLost) for event in events)
+    attempt = step.task.attempt
+    over: Event | None = None
+    match events[-1]:
+        case StepFailed(_, _, failure) as last:
+            if not failure.retryable or len(events) - losses >= step.node.policy.retry.attempts:
+                over = replace(last, attempt=attempt, failure=replace(failure, retryable=False))
+        case StepLost(is_safe=is_safe) as last:
+            if not is_safe or losses > MAX_LOSSES:
+                over = replace(last, attempt=attempt, is_safe=False)
+    if over is not None:
+        return over, step.watch.report(rows[-1].input)
+    for row, event in zip(rows, events, strict=True):
+        if row.attempt >= attempt and isinstance(event, StepFailed | StepLost):
+            return replace(event, attempt=attempt), step.watch.report(row.input)
+    return None
+
+
+class Releases:
+    """Which holds of an execution somebody has released before; looked up when a step is held, if at all.
+
+    `edits` are the settings that were put in the place of those of the steps let go so far, as JSON texts.
+    """
+
+    def __init__(self, execution_id: str, durability: str) -> None:
+        self.execution_id = execution_id
+        self.is_kept = durability == Durability.SYNC
+        self.edits: dict[StepId, str] = {}
+
+    def has(self, hold: HoldStep) -> bool:
+        """Whether a person has let this step go on already, in this execution or in the one that it reuses."""
+        if not self.is_kept:
+            return False
+        kind = Checkpoint.RELEASED_AFTER if hold.is_after else Checkpoint.RELEASED_BEFORE
+        about = {"node_id": hold.step.node, "scope": scope_text(hold.step.scope), "kind": kind}
+        query = select(StepCheckpoint.content).filter_by(execution_id=self.execution_id, **about)
+        found = blobs.read_patiently(lambda: db.session.execute(query).first())
+        if found is not None and found.content is not None and not hold.is_after:
+            self.edits[hold.step] = found.content
+        return found is not None
 
 
 def record(step: ClaimedStep, event: Event, report: Report) -> None:

@@ -164,7 +164,10 @@ class Rebuilding(Transition):
     def _recall(self, replayed: Replayed) -> None:
         """Read the outputs that somebody may still read, and those that a loop collects."""
         wanted = {(step, known.attempt) for step, known in self.after.steps.items()}
-        ended = dict(self.known.rows.keys())
+        ended = {step: known.attempt for step, known in self.before.steps.items()}
+        for heard in replayed.heard:
+            if isinstance(heard.event, StepSucceeded | StepResumed):
+                ended[heard.event.step] = heard.event.attempt
         for heard in replayed.heard:
             for command in heard.commands:
                 if isinstance(command, CollectResult) and command.source is not None:

@@ -31,6 +31,20 @@ AT_ONCE = 200
 
 LOST = "worker_lost"
 
+TOLD = (
+    ExecutionLog.id,
+    ExecutionLog.node_id,
+    ExecutionLog.scope,
+    ExecutionLog.attempt,
+    ExecutionLog.status,
+    ExecutionLog.route,
+    ExecutionLog.error,
+    ExecutionLog.error_code,
+    ExecutionLog.details,
+    ExecutionLog.timestamp,
+)
+"""What of a row says which event it was."""
+
 Attempt = tuple[StepId, int]
 
 
@@ -80,26 +94,14 @@ class Recollection:
 
 def load(execution_id: str) -> Recollection:
     """Everything that is remembered of an execution, outputs excepted. Needs an application context."""
-    columns = (
-        ExecutionLog.id,
-        ExecutionLog.node_id,
-        ExecutionLog.scope,
-        ExecutionLog.attempt,
-        ExecutionLog.status,
-        ExecutionLog.route,
-        ExecutionLog.error,
-        ExecutionLog.error_code,
-        ExecutionLog.details,
-        ExecutionLog.timestamp,
-    )
     logs = db.session.execute(
-        select(*columns).where(ExecutionLog.execution_id == execution_id).order_by(ExecutionLog.id)
+        select(*TOLD).where(ExecutionLog.execution_id == execution_id).order_by(ExecutionLog.id)
     ).all()
     mine = select(StepCheckpoint).where(StepCheckpoint.execution_id == execution_id)
     checkpoints = db.session.scalars(mine.order_by(StepCheckpoint.id)).all()
     rows = {(_step(row), row.attempt): Place(row.id, round(row.timestamp.timestamp() * 1000)) for row in logs}
     told = [event for checkpoint in checkpoints if (event := _checkpoint_event(checkpoint)) is not None]
-    told += [event for row in logs if (event := _log_event(row)) is not None]
+    told += [event for row in logs if (event := event_of(row)) is not None]
     return Recollection(
         events=tuple(told),
         rows=rows,
@@ -111,7 +113,7 @@ def _step(row: Any) -> StepId:
     return StepId(NodeId(row.node_id), parse_scope(row.scope))
 
 
-def _log_event(row: Any) -> Event | None:
+def event_of(row: Any) -> Event | None:
     """What the core was told when the row was written; nothing of triggers and of skipped steps."""
     step = _step(row)
     if row.status == "success" and row.attempt:

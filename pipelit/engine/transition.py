@@ -1,6 +1,6 @@
 """What one transition writes: the state's delta, outputs, loop results, messages, deadlines and the story of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -100,6 +100,8 @@ class Transition:
         self.iterations = Iterations(tools.store, self.write, tools.blob_bytes)
         self.delays: dict[StepId, float] = {}
         """In ms, of the steps that are tried again later."""
+        self.edits: Mapping[StepId, str] = {}
+        """Settings that a person gave before, of the steps that are held no more."""
 
     def begin(self, trigger_outputs: str, max_seconds: int | None, reply_to: str | None) -> None:
         """What only the first transition of an execution writes; to be called before `build`."""
@@ -124,6 +126,7 @@ class Transition:
         self._tell_event(event, report)
         # Before the commands: a step that was answered may be held at once, and that is another question.
         self._release()
+        self.write.set_fields(self.write.keys.data, {edit_field(step): text for step, text in self.edits.items()})
         for command in commands:
             self._carry_out(command)
         self.iterations.follow(before, after)

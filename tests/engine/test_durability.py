@@ -4,11 +4,14 @@ import pytest
 
 from pipelit import clock
 from pipelit.engine.core.events import StepSucceeded
+from pipelit.engine.keys import running_key
 from pipelit.engine.runtime import engine
+from pipelit.errors import ConfigError
 from pipelit.extensions import db
 from pipelit.models import ExecutionLog, WorkflowExecution
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
+from tests.engine.losses import lose, restore
 from tests.engine.stories import (
     Gate,
     attempts,
@@ -22,6 +25,7 @@ from tests.engine.stories import (
     worker_that,
 )
 from tests.support.hand import Hand
+from tests.support.product import wait_until
 from tests.support.workflows import build
 
 NODES = {"start": ("trigger_manual", {}), "a": template("a"), "b": template("{{ a.output }}b")}
@@ -109,3 +113,94 @@ def test_a_workflow_says_how_durable_it_is(hand: Hand) -> None:
     assert loaded[1].durability == "sync"
     assert hand.waiting()[0].args[4][-1] == "sync"
     assert not engine().coordinator.tell(row.execution_id, StepSucceeded(task_of(hand.waiting()[0]).step, 2))
+
+
+@pytest.mark.parametrize("end", ["output", "fails"])
+def test_the_final_failure_of_an_attempt_that_did_not_live_to_tell_is_not_made_again(hand: Hand, end: str) -> None:
+    """The first attempt writes that it failed for good and is never heard of again."""
+    gate, runs = Gate(), []
+
+    def once(context: StepContext) -> Completed:
+        runs.append((context.node_id, context.attempt))
+        if context.node_id == "a":
+            gate.wait()
+            raise ConfigError("never")
+        return Completed({"output": context.node_id})
+
+    worker = worker_that(once)
+    failure = {"on_error": "default", "default": "none"} if end == "output" else {}
+    row = careful(a=template("a", failure=failure))
+    delivery = hand.take()
+    with beside(hand, lambda: run_with(worker, delivery)):
+        gate.reached.wait()
+        worker.lost(task_of(delivery))
+        again = hand.take()
+        gate.opened.set()
+    run_with(worker, again)
+    run_all_with(worker, hand)
+
+    assert runs == [("a", 1), *([("b", 1)] if end == "output" else [])]
+    assert outcome(row).status == ("completed" if end == "output" else "failed")
+
+
+def test_the_attempt_that_succeeded_counts_whatever_was_written_last(hand: Hand) -> None:
+    """That the first attempt was lost is written after the second one's result."""
+    nodes = {
+        "start": ("trigger_manual", {}),
+        "each": ("loop", {"items": [1, 2]}),
+        "greet": template("hi {{ loop.item }}"),
+    }
+    row = started_with(build(nodes, "start -> each; each =body=> greet; greet =return=> each", durability="sync"))
+    hand.deliver()
+    engine().worker.lost(task_of(hand.take()))
+    hand.deliver()
+    logs = outcome(row).logs
+    assert [(log.attempt, log.status) for log in logs if log.node_id == "greet"] == [(2, "success"), (1, "failed")]
+    lose(hand)
+
+    restore(hand)
+    hand.run_all()
+
+    assert outcome(row).final_output == {"results": ["hi 1", "hi 2"]}
+
+
+def test_a_worker_whose_connection_to_the_database_breaks_goes_on(hand: Hand) -> None:
+    row = careful()
+    engine().drain_journal()
+    break_connection()
+
+    run_all_with(engine().worker, hand)
+
+    assert (outcome(row).status, outcome(row).final_output) == ("completed", "ab")
+    assert attempts(row, "a") == [(1, "success", None)]
+
+
+def test_a_worker_that_lost_its_connection_keeps_what_it_has_for_an_execution_that_was_lost(hand: Hand) -> None:
+    gate, runs = Gate(), []
+
+    def slow(context: StepContext) -> Completed:
+        runs.append(context.attempt)
+        gate.wait()
+        break_connection()
+        return Completed({"output": "done"})
+
+    worker = worker_that(slow)
+    row = started_with(build({"start": ("trigger_manual", {}), "a": template()}, "start -> a"))
+    delivery = hand.take()
+    with beside(hand, lambda: run_with(worker, delivery)):
+        gate.reached.wait()
+        lose(hand)
+        gate.opened.set()
+        wait_until(lambda: hand.redis.exists(running_key(task_of(delivery))), "the worker says what it has run")
+        restore(hand)
+    hand.run_all()
+
+    assert runs == [1]
+    assert (outcome(row).status, outcome(row).final_output) == ("completed", "done")
+
+
+def break_connection() -> None:
+    """Leave this thread's session with a connection that is gone, in the midst of a transaction."""
+    raw = db.session.connection().connection.dbapi_connection
+    assert raw is not None
+    raw.close()

@@ -105,8 +105,13 @@ def test_each_kind_of_time_is_where_it_passed(hand: Hand) -> None:
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[*HealthCheck])
-@given(fates=st.lists(st.sampled_from(["fine", "retry", "wait", "held", "loop", "fails"]), min_size=1, max_size=5))
-def test_whatever_happens_on_the_way_the_times_of_a_chain_are_its_wall_clock(hand: Hand, fates: list[str]) -> None:
+@given(
+    fates=st.lists(st.sampled_from(["fine", "retry", "wait", "held", "loop", "fails"]), min_size=1, max_size=5),
+    durability=st.sampled_from(["async", "sync"]),
+)
+def test_whatever_happens_on_the_way_the_times_of_a_chain_are_its_wall_clock(
+    hand: Hand, fates: list[str], durability: str
+) -> None:
     def act(context: StepContext) -> Outcome:
         if "retry" in context.node_id and context.attempt < 3:
             raise UpstreamError("not yet")
@@ -122,7 +127,7 @@ def test_whatever_happens_on_the_way_the_times_of_a_chain_are_its_wall_clock(han
         nodes |= more
         edges += [f"{name} =body=> in_{name}; in_{name} =return=> {name}"] if more else []
     with db.session.no_autoflush:
-        workflow = build(nodes, "; ".join(edges), name=f"Chain {clock.precise_ms()}")
+        workflow = build(nodes, "; ".join(edges), name=f"Chain {clock.precise_ms()}", durability=durability)
     row = started_with(workflow)
 
     go_on(hand, row, act)
@@ -180,10 +185,13 @@ def test_a_wait_is_a_kind_of_its_own(hand: Hand) -> None:
     assert_adds_up(row)
 
 
+@pytest.mark.parametrize("durability", ["async", "sync"])
 @pytest.mark.parametrize("flag", ["interrupt_before", "interrupt_after"])
-def test_what_a_person_takes_counts_as_waiting(hand: Hand, flag: str) -> None:
+def test_what_a_person_takes_counts_as_waiting(hand: Hand, flag: str, durability: str) -> None:
     ada = author()
-    row = started({"a": template("a", **{flag: True}), "b": template("b")}, "start -> a; a -> b", by=ada)
+    nodes = {"start": ("trigger_manual", {}), "a": template("a", **{flag: True}), "b": template("b")}
+    workflow = build(nodes, "start -> a; a -> b", durability=durability)
+    row = executions.start(workflow.slug, by=ada)
     hand.run_all()
     until_sql_says(row, "interrupted")
     time.sleep(0.05)

@@ -1,6 +1,7 @@
 """`replay`: an execution from what was recorded of it. It tells `advance` what is known, and runs nothing."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipelit.engine.core.commands import Command, HoldStep, RunStep
@@ -66,6 +67,23 @@ def given_up(plan: Plan, replayed: Replayed, attempts: Iterable[tuple[StepId, in
             heard.append(Heard(event, commands))
     kept = (Heard(each.event, tuple(c for c in each.commands if _stands(state, c))) for each in heard)
     return Replayed(state, tuple(kept))
+
+
+def advance_past(
+    plan: Plan, state: State, event: Event, is_released: Callable[[HoldStep], bool]
+) -> tuple[State, tuple[Command, ...]]:
+    """As `advance`; the holds that somebody has released before are let go at once, and nobody is asked again."""
+    after, commands = advance(plan, state, event)
+    kept: list[Command] = []
+    following = deque(commands)
+    while following:
+        command = following.popleft()
+        if isinstance(command, HoldStep) and is_released(command):
+            after, more = advance(plan, after, StepReleased(command.step, command.is_after))
+            following.extend(more)
+        else:
+            kept.append(command)
+    return after, tuple(kept)
 
 
 class _Telling:

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import FunctionType
+from typing import cast
 
 from pipelit.engine.core.commands import FinishLoop, GiveUpLoop, HoldStep, RunStep
 from pipelit.engine.core.events import (
@@ -148,6 +150,20 @@ def nobody_is_asked_again(replay: Replay, case: Case) -> None:
         is_over = replayed.state.status.is_final
         held = {(step, known.status) for step, known in replayed.state.steps.items() if known.status in HELD}
         assert asked == (set() if is_over else held)
+
+
+def who_has_answered_is_not_asked(replay: Replay, case: Case) -> None:
+    """Where every hold has been released before, nobody is asked, and the end is the same."""
+    past = cast("FunctionType", replay).__globals__["advance_past"]
+    asked = Driver(case.plan, case.behaviour, advance).play(())
+    unasked = Driver(case.plan, case.behaviour, lambda plan, state, event: past(plan, state, event, lambda _: True))
+    unasked.play(())
+
+    assert not any(isinstance(command, HoldStep) for command in unasked.commands)
+    assert unasked.state.status is asked.state.status
+    if unasked.state.status is ExecutionStatus.COMPLETED:
+        assert unasked.state.steps == asked.state.steps
+        assert unasked.values == asked.values
 
 
 def _cuts(recording: Recording) -> list[int]:

@@ -117,6 +117,18 @@ MUTANTS = [
         "return True",
         replays.nobody_is_asked_again,
     ),
+    Mutant(
+        "what follows from an answer given before is forgotten",
+        "            following.extend(more)\n",
+        "",
+        replays.who_has_answered_is_not_asked,
+    ),
+    Mutant(
+        "who has answered is asked for all that",
+        "            after, more = advance(plan, after, StepReleased(command.step, command.is_after))\n",
+        "            more = ()\n            kept.append(command)\n",
+        replays.who_has_answered_is_not_asked,
+    ),
 ]
 
 
@@ -139,11 +151,17 @@ def test_nobody_is_asked_again(case: Case) -> None:
     replays.nobody_is_asked_again(replay, case)
 
 
+@thorough
+@given(cases())
+def test_who_has_answered_is_not_asked(case: Case) -> None:
+    replays.who_has_answered_is_not_asked(replay, case)
+
+
 def test_every_property_is_documented() -> None:
     text = (Path(__file__).parents[3] / "docs" / "engine.md").read_text()
     stated = [name for name in vars(replays) if f"test_{name}" in globals()]
 
-    assert len(stated) == 6
+    assert len(stated) == 7
     assert [name for name in stated if f"`{name}`" not in text] == []
 
 
