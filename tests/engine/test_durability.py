@@ -6,6 +6,7 @@ from pipelit import clock
 from pipelit.engine.core.events import StepSucceeded
 from pipelit.engine.keys import running_key
 from pipelit.engine.runtime import engine
+from pipelit.engine.store import Meta
 from pipelit.errors import ConfigError
 from pipelit.extensions import db
 from pipelit.models import ExecutionLog, WorkflowExecution
@@ -111,7 +112,7 @@ def test_a_workflow_says_how_durable_it_is(hand: Hand) -> None:
 
     assert loaded is not None
     assert loaded[1].durability == "sync"
-    assert hand.waiting()[0].args[4][-1] == "sync"
+    assert Meta(*hand.waiting()[0].args[4]).durability == "sync"
     assert not engine().coordinator.tell(row.execution_id, StepSucceeded(task_of(hand.waiting()[0]).step, 2))
 
 
