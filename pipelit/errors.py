@@ -97,6 +97,12 @@ class Superseded(PipelitError):
     code, title = "superseded", "A newer one took its place"
 
 
+class StartRefused(PipelitError):
+    """An execution that was accepted and can never begin; it fails with this code."""
+
+    code, title = "start_refused", "The execution could not be started"
+
+
 class TooManyRequests(PipelitError):
     """`after`: seconds until another try makes sense."""
 

@@ -11,15 +11,20 @@ from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from redis import Redis
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from pipelit.config import Settings
 
 db = SQLAlchemy(session_options={"expire_on_commit": False})
 celery = Celery("pipelit", set_as_current=True)
+
+AWAY = (RedisConnectionError, RedisTimeoutError, OperationalError, InterfaceError)
+"""What is raised when a server is away that everybody needs: who goes through a list stops there until it is back."""
 
 WRITE = "pipelit_write"
 

@@ -122,7 +122,7 @@ def _log_row(entry: Entry) -> dict[str, Any]:
         "route": facts.get("route"),
         "input": entry.input,
         "output": entry.output,
-        "error": _text(facts.get("error")),
+        "error": text(facts.get("error")),
         "error_code": facts.get("error_code"),
         "metadata": json.dumps(facts["details"]) if facts.get("details") else None,
         **{name: facts.get(name) for name in (*TIMES, "duration_ms")},
@@ -149,7 +149,7 @@ def _end_row(entry: Entry) -> dict[str, Any]:
         "new_started_at": _time(facts["started_at"]) if facts["started_at"] else None,
         "new_completed_at": _time(facts["at"]),
         "new_final_output": blobs.read_or_refer(entry.output, entry.execution_id) if entry.output else None,
-        "new_error_message": _text(facts.get("error")),
+        "new_error_message": text(facts.get("error")),
         "new_error_code": facts.get("error_code"),
         "new_error_node_id": facts.get("node_id"),
         "has_failed": facts["status"] in HAVE_FAILED,
@@ -166,7 +166,7 @@ def _ask_or_answer(session: Session, entry: Entry) -> None:
             return
         insert_once(session.connection(), TASKS, [_task_row(entry)])
         named = {"task_id": entry.facts["task_id"]}
-        approvers = [_text(name) or "" for name in cast(list[Json], entry.facts.get("approvers") or [])]
+        approvers = [text(name) or "" for name in cast(list[Json], entry.facts.get("approvers") or [])]
         rows = [{**named, "username": name} for name in dict.fromkeys(approvers) if 0 < len(name) <= NAME_LIMIT]
         insert_once(session.connection(), APPROVERS, rows)
         _move(session, entry, "running", "interrupted")
@@ -184,7 +184,7 @@ def _task_row(entry: Entry) -> dict[str, Any]:
         "step": facts["step"],
         "node_id": facts["node_id"],
         "kind": facts["kind"],
-        "prompt": _text(facts.get("prompt"), PROMPT_LIMIT),
+        "prompt": text(facts.get("prompt"), PROMPT_LIMIT),
         "form": facts.get("form"),
         "created_at": _time(facts["at"]),
         "expires_at": _time(facts["expires_at"]) if facts.get("expires_at") else None,
@@ -208,7 +208,7 @@ def _edit(session: Session, entry: Entry) -> None:
     session.execute(LOGS.update().where(LOGS.c.execution_id == entry.execution_id, *at).values(output=entry.output))
 
 
-def _text(value: Json, limit: int = TEXT_LIMIT) -> str | None:
+def text(value: Json, limit: int = TEXT_LIMIT) -> str | None:
     """A message as the databases take it: no NUL characters, no lone surrogates, not endless."""
     if value is None:
         return None

@@ -8,14 +8,16 @@ from typing import Any
 import structlog
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from pipelit import clock
-from pipelit.engine import census, waiting
+from pipelit.engine import census, endings, waiting
 from pipelit.engine.coordinator import Coordinator, Start
 from pipelit.engine.core.events import TimedOut
-from pipelit.engine.core.state import StepId, StepStatus
+from pipelit.engine.core.state import ExecutionStatus, StepId, StepStatus
 from pipelit.engine.dispatch import due_ms
 from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field, postponed_field, report_field
 from pipelit.engine.lease import is_forsaken
@@ -23,8 +25,8 @@ from pipelit.engine.losses import Losses
 from pipelit.engine.narrator import Report
 from pipelit.engine.transition import ASK_AGAIN_MS, UNCLAIMED_MS
 from pipelit.engine.worker import Worker
-from pipelit.errors import PipelitError
-from pipelit.extensions import db, settings
+from pipelit.errors import PipelitError, StartRefused
+from pipelit.extensions import AWAY, db, settings
 from pipelit.models.execution import WorkflowExecution
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
@@ -71,7 +73,13 @@ class Recovery:
         lost = [task for task, claim in zip(tasks, self._claims(tasks), strict=True) if _is_abandoned(task, claim)]
         for task in lost:
             log.warning("worker_gone", task=str(task))
-            self.worker.lost(task)
+            try:
+                self.worker.lost(task)
+            except AWAY:
+                raise
+            except Exception:  # Its lease expires all the same; the others are not to wait for that.
+                log.exception("not_taken_over", task=str(task))
+                db.session.rollback()
         return len(lost)
 
     def wake(self, task: TaskId) -> bool:
@@ -85,28 +93,61 @@ class Recovery:
         return Report.read(kept[report_field(step)])
 
     def start_pending(self) -> int:
-        """Start what was accepted while the broker was away; needs an application context."""
-        overdue = select(WorkflowExecution).where(
+        """Start what was accepted while the broker was away, in that order; needs an application context."""
+        order = (WorkflowExecution.created_at, WorkflowExecution.execution_id)
+        overdue = select(WorkflowExecution.execution_id).where(
             WorkflowExecution.status == "pending",
             WorkflowExecution.created_at < clock.now() - START_GRACE,
             # Whose turn it is in a group is not a matter of time.
             WorkflowExecution.concurrency_group.is_(None),
         )
-        started = sum(self._start(row) for row in db.session.scalars(overdue.limit(AT_ONCE)).all())
+        found = db.session.scalars(overdue.order_by(*order).limit(AT_ONCE)).all()
+        started = sum(self._start(execution_id) for execution_id in found)
         db.session.rollback()
         if started:
             log.warning("started_late", executions=started)
         return started
 
-    def _start(self, row: WorkflowExecution) -> bool:
+    def _start(self, execution_id: str) -> bool:
         try:
-            return self.start(row)
-        except PipelitError:
-            log.exception("start_refused", execution_id=row.execution_id)
+            row = db.session.get(WorkflowExecution, execution_id)
+            return row is not None and self.start_or_fail(row)
+        except AWAY:
+            raise
+        except (
+            Exception
+        ):  # What a server refuses of one is to keep no others from starting; the next sweep tries again.
+            log.exception("start_postponed", execution_id=execution_id)
+            db.session.rollback()
             return False
 
+    def start_or_fail(self, row: WorkflowExecution) -> bool:
+        """Begin an execution from its row, or let it fail if it never can. False if it did not begin now.
+
+        Raises what the servers say, which may pass.
+        """
+        execution_id = row.execution_id
+        try:
+            return self.start(row)
+        except (RedisError, DBAPIError):
+            raise
+        except Exception as error:
+            log.exception("start_refused", execution_id=execution_id)
+            reason = error.detail if isinstance(error, PipelitError) else f"{type(error).__name__}: {error}"
+            self._fail(execution_id, StartRefused(f"The execution could not be started: {reason}"))
+            return False
+
+    def _fail(self, execution_id: str, reason: StartRefused) -> None:
+        """Close an execution that can never begin; the sweep of follow-ups tells of its failure."""
+        group = endings.end_unknown(self.coordinator.store, execution_id, ExecutionStatus.FAILED, reason)
+        if group is None:
+            return
+        endings.tell_end(self.redis, execution_id)
+        if group:
+            self.coordinator.groups.leave(group, execution_id)
+
     def start(self, row: WorkflowExecution) -> bool:
-        """Begin an execution from its row. False if it has begun already, or has to wait. Raises `PipelitError`."""
+        """Begin an execution from its row. False if it has begun already, or has to wait."""
         if self.losses.is_older(row):
             # It may have begun, and have been lost before SQL heard of it.
             return self.losses.rebuilder.restore(row)

@@ -76,7 +76,7 @@ class Engine:
 
     @cached_property
     def turns(self) -> Turns:
-        return Turns(self.coordinator.groups, self.recovery.start)
+        return Turns(self.coordinator.groups, self.recovery.start_or_fail)
 
     @cached_property
     def tick(self) -> Tick:

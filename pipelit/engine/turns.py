@@ -10,8 +10,7 @@ from pipelit import clock
 from pipelit.engine import census
 from pipelit.engine.census import Member
 from pipelit.engine.groups import Groups, Overlap, accepted_at
-from pipelit.errors import PipelitError
-from pipelit.extensions import db
+from pipelit.extensions import AWAY, db
 from pipelit.models import WorkflowExecution
 
 log = structlog.get_logger(__name__)
@@ -60,9 +59,11 @@ class Turns:
             return False
         try:
             return self.start(row)
-        except PipelitError:
-            # Whatever is wrong with it, those behind it shall not suffer.
-            log.exception("start_refused", execution_id=execution_id)
+        except AWAY:
+            raise
+        except Exception:  # Whatever is wrong with it, those behind it shall not suffer.
+            log.exception("start_postponed", execution_id=execution_id)
+            db.session.rollback()
             self.groups.put_last(group, execution_id, accepted_at(clock.now()))
             return False
 

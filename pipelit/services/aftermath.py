@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from pipelit.engine.core.graph import Json
 from pipelit.errors import PipelitError
-from pipelit.extensions import db, transaction
+from pipelit.extensions import AWAY, db, transaction
 from pipelit.models import Workflow, WorkflowExecution
 from pipelit.models.execution import LIVE
 from pipelit.nodes.base import TriggerEvent
@@ -48,9 +48,11 @@ def sweep(ended_before: datetime) -> int:
     for execution_id in found:
         try:
             follow_up(execution_id)
-        except PipelitError:
-            # What is wrong with one must not keep the others from being looked after; the next sweep tries again.
+        except AWAY:
+            raise  # A server is away; the next sweep tries again.
+        except Exception:  # What is wrong with one must not keep the others from being looked after.
             log.exception("follow_up_failed", execution_id=execution_id)
+            db.session.rollback()
     db.session.rollback()
     return len(found)
 

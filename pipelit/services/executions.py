@@ -9,22 +9,22 @@ from typing import Any, cast
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import Table, bindparam, delete, insert, or_, select
+from sqlalchemy import Table, bindparam, insert, or_, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, defer, selectinload
 from sqlalchemy.orm.attributes import set_committed_value
 
 from pipelit import clock
-from pipelit.engine import broadcast, values
+from pipelit.engine import endings, values
 from pipelit.engine.coordinator import Start
 from pipelit.engine.core.events import Cancelled
 from pipelit.engine.core.graph import Json
+from pipelit.engine.core.state import ExecutionStatus
 from pipelit.engine.groups import Overlap
-from pipelit.engine.keys import RECORDED
 from pipelit.engine.runtime import engine
 from pipelit.errors import NotFound, WrongState
 from pipelit.extensions import db, settings, transaction
-from pipelit.models import PendingTask, UserProfile, Workflow, WorkflowExecution, WorkflowNode
+from pipelit.models import UserProfile, Workflow, WorkflowExecution, WorkflowNode
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
 from pipelit.services import admission, ancestry, disposal, node_config, plans, rights
@@ -282,18 +282,12 @@ def _cancel_without_state(execution_id: str) -> bool:
 
     False if the engine does know it, or it has ended meanwhile.
     """
-    if not engine().store.forestall(execution_id):
+    group = endings.end_unknown(engine().store, execution_id, ExecutionStatus.CANCELLED)
+    if group is None:
         return False
-    with transaction() as session:
-        row = session.get(WorkflowExecution, execution_id, populate_existing=True)
-        if row is None or not row.is_live:
-            return False
-        session.execute(delete(PendingTask).where(PendingTask.execution_id == execution_id))
-        row.status, row.completed_at = "cancelled", clock.now()
-        group = row.concurrency_group
     try:
-        _tell_cancelled(row)
-        if group is not None:
+        endings.tell_end(engine().redis, execution_id)
+        if group:
             engine().coordinator.groups.leave(group, execution_id)
             engine().turns.start_next(group)
         engine().follow_up([execution_id])
@@ -301,14 +295,6 @@ def _cancel_without_state(execution_id: str) -> bool:
         # The sweeps make up for the slot and the follow-up; the row says the rest.
         log.warning("end_not_told", execution_id=execution_id)
     return True
-
-
-def _tell_cancelled(row: WorkflowExecution) -> None:
-    """Tell whoever waits or watches of an end that the engine has no part in; the event has no number."""
-    told: dict[str, Json] = {"execution_id": row.execution_id, "status": row.status}
-    watched = (broadcast.workflow_channel(row.workflow.slug), broadcast.execution_channel(row.execution_id))
-    for channel in (RECORDED + row.execution_id, *watched):
-        broadcast.publish(engine().redis, channel, "execution_cancelled", told, clock.now())
 
 
 def ended(execution_id: str) -> WorkflowExecution:

@@ -1,18 +1,24 @@
 """Executions of which the engine knows nothing, because they have not begun or were lost: how they end all the same."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import update
+
+from pipelit import clock
 from pipelit.engine import broadcast
+from pipelit.engine.cache import Plans
 from pipelit.engine.keys import ExecutionKeys
 from pipelit.engine.lease import Lease, owner
-from pipelit.engine.recovery import start_of
+from pipelit.engine.recovery import START_GRACE, start_of
 from pipelit.engine.runtime import engine
 from pipelit.engine.store import TOMBSTONE_SECONDS
-from pipelit.models import Workflow
-from pipelit.services import executions
+from pipelit.extensions import transaction
+from pipelit.models import CompiledPlan, Workflow, WorkflowExecution
+from pipelit.services import aftermath, executions
 from tests.engine.losses import lose
-from tests.engine.stories import author, claim_as, outcome, task_of, template
+from tests.engine.stories import author, claim_as, dead_owner, outcome, task_of, template
 from tests.support.hand import Hand
 from tests.support.product import wait_until
 from tests.support.workflows import build
@@ -97,3 +103,130 @@ def test_whoever_waits_for_or_watches_what_never_began_hears_that_it_was_cancell
     assert {told["type"] for told in heard.values()} == {"execution_cancelled"}
     assert {told["data"]["status"] for told in heard.values()} == {"cancelled"}
     listener.close()
+
+
+def make_overdue(*rows: WorkflowExecution) -> None:
+    """Let executions have been accepted a while ago, one after another."""
+    with transaction() as session:
+        for position, row in enumerate(rows):
+            at = clock.now() - 2 * START_GRACE + timedelta(milliseconds=position)
+            session.execute(update(WorkflowExecution).filter_by(execution_id=row.execution_id).values(created_at=at))
+
+
+def spoil_plan(row: WorkflowExecution) -> None:
+    """Let an execution never be able to start: its plan cannot be read any more, and no process remembers it."""
+    with transaction() as session:
+        session.execute(update(CompiledPlan).filter_by(hash=row.plan_hash).values(plan="{}"))
+    engine().coordinator.plans = Plans(engine().redis)
+
+
+def test_what_was_not_started_starts_in_the_order_in_which_it_was_accepted(hand: Hand) -> None:
+    ada, workflow = author(), workflow_of("a")
+    rows = [executions.start(workflow.slug, by=ada) for _ in range(4)]
+    lose(hand, is_drained=False)
+    rows.reverse()
+    make_overdue(*rows)
+
+    assert engine().recovery.start_pending() == 4
+
+    assert [delivery.args[0] for delivery in hand.waiting()] == [row.execution_id for row in rows]
+
+
+def test_what_can_never_start_fails_with_the_reason_and_keeps_nobody_behind_it(hand: Hand) -> None:
+    ada = author()
+    broken = executions.start(workflow_of("broken").slug, by=ada)
+    whole = executions.start(workflow_of("whole").slug, by=ada)
+    lose(hand, is_drained=False)
+    make_overdue(broken, whole)
+    spoil_plan(broken)
+
+    started = [engine().recovery.start_pending() for _ in range(2)]
+    hand.run_all()
+
+    assert started == [1, 0]
+    assert (outcome(broken).status, outcome(broken).error_code) == ("failed", "start_refused")
+    assert outcome(broken).error_message.startswith("The execution could not be started: KeyError")
+    assert outcome(broken).completed_at is not None
+    assert outcome(whole).final_output == "whole"
+    assert not engine().coordinator.store.is_lost([broken.execution_id])[0]
+
+
+def test_of_a_group_too_what_can_never_start_fails_and_gives_its_place_to_the_next(hand: Hand) -> None:
+    ada = author()
+    nodes = {"start": ("trigger_manual", {}), "a": template("{{ trigger.text }}")}
+    workflow = build(nodes, "start -> a", max_concurrent=1)
+    first, broken = (executions.start(workflow.slug, by=ada, text=text) for text in ("1", "2"))
+    with transaction() as session:
+        row = session.get(WorkflowExecution, broken.execution_id)
+        assert row is not None
+        session.add(CompiledPlan(hash="spoilt", plan="{}"))
+        session.flush()
+        row.plan_hash = "spoilt"
+    last = executions.start(workflow.slug, by=ada, text="3")
+
+    hand.run_all()
+
+    assert [outcome(row).status for row in (first, broken, last)] == ["completed", "failed", "completed"]
+    assert outcome(broken).error_code == "start_refused"
+
+
+def test_whoever_watches_what_can_never_start_hears_of_it(hand: Hand) -> None:
+    row = executions.start(workflow_of("a").slug, by=author())
+    lose(hand, is_drained=False)
+    make_overdue(row)
+    spoil_plan(row)
+    listener = hand.redis.pubsub(ignore_subscribe_messages=True)
+    channel = f"{broadcast.PREFIX}recorded:{row.execution_id}"
+    listener.subscribe(channel)
+    wait_until(lambda: hand.redis.pubsub_numsub(channel) == [(channel, 1)], "it is listened to")
+
+    engine().recovery.start_pending()
+
+    heard: list[Any] = []
+
+    def is_told() -> bool:
+        if message := listener.get_message(timeout=0.2):
+            heard.append(json.loads(broadcast.parse(message["data"]).body))
+        return bool(heard)
+
+    wait_until(is_told, "the end is told")
+    assert heard[0]["type"] == "execution_failed"
+    assert heard[0]["data"]["error_code"] == "start_refused"
+    listener.close()
+
+
+def test_one_step_that_cannot_be_taken_over_keeps_no_others(hand: Hand) -> None:
+    ada, workflow = author(), workflow_of("a")
+    broken, whole = (executions.start(workflow.slug, by=ada) for _ in range(2))
+    for until in (5_000, 6_000):
+        delivery = hand.take()
+        assert delivery is not None
+        claim_as(dead_owner(), delivery, lease_until=clock.now_ms() + until)
+    hand.redis.hset(ExecutionKeys.of(broken.execution_id).steps, "a", "[")
+
+    engine().recovery.take_over(clock.now_ms())
+    hand.run_all()
+
+    assert outcome(whole).status == "completed"
+    assert outcome(broken).status != "completed"
+
+
+def test_one_end_that_cannot_be_followed_up_keeps_no_others(hand: Hand) -> None:
+    ada, workflow = author(), workflow_of("a")
+    broken, whole = (executions.start(workflow.slug, by=ada) for _ in range(2))
+    hand.run_all()
+    engine().drain_journal()
+    with transaction() as session:
+        ids = [broken.execution_id, whole.execution_id]
+        mine = update(WorkflowExecution).where(WorkflowExecution.execution_id.in_(ids))
+        session.execute(mine.values(needs_follow_up=True))
+        session.execute(
+            update(WorkflowExecution)
+            .filter_by(execution_id=broken.execution_id)
+            .values(parent_execution_id=whole.execution_id, parent_step="a@loop:nothing")
+        )
+
+    assert aftermath.sweep(clock.now() + timedelta(seconds=5)) == 2
+
+    assert not outcome(whole).needs_follow_up
+    assert outcome(broken).needs_follow_up
