@@ -1,11 +1,13 @@
 """Says what went wrong: compares SQL, Redis and the other side with what was accepted, and with a calm run."""
 
 import json
+import math
 import re
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from pipelit.models.execution import LIVE
@@ -14,6 +16,8 @@ from tests.faults.product import Installation
 
 ENDED = f"status NOT IN ({', '.join(repr(status) for status in LIVE)})"
 TICK = "pipelit.maintenance.tick"
+MARGIN_MS = 1000
+"""What lies between a moment that a fault notes and what it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,20 @@ class Run:
     status: str
     output: Any
     error: str | None
+    began_ms: float
+    ended_ms: float
+
+    def was_there(self, at_ms: float) -> bool:
+        """Whether it was live at a moment, or just before or after."""
+        return self.began_ms - MARGIN_MS <= at_ms <= self.ended_ms + MARGIN_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What the logs tell of the steps with effects, by execution and the effect's name."""
+
+    ended: Mapping[tuple[str, str], int]
+    succeeded: frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +99,23 @@ def runs(there: Installation) -> dict[str, list[Run]]:
     # As text, which SQLite and PostgreSQL give alike.
     given_and_made = "CAST(trigger_output AS TEXT) AS given, CAST(final_output AS TEXT) AS made"
     found: dict[str, list[Run]] = defaultdict(list)
-    for row in there.rows(f"SELECT execution_id, status, error_message, {given_and_made} FROM workflow_executions"):
+    wanted = f"execution_id, status, error_message, created_at, completed_at, {given_and_made}"
+    for row in there.rows(f"SELECT {wanted} FROM workflow_executions"):
         given = json.loads(row["given"])
         ticket = (given.get("body") or given.get("payload") or {}).get("ticket", "")
         made = None if row["made"] is None else json.loads(row["made"])
-        run = Run(row["execution_id"], ticket, row["status"], made, row["error_message"])
+        times = _ms(row["created_at"], math.inf), _ms(row["completed_at"], math.inf)
+        run = Run(row["execution_id"], ticket, row["status"], made, row["error_message"], *times)
         found[ticket].append(run)
     return found
+
+
+def _ms(moment: Any, otherwise: float) -> float:
+    """A time as SQL gives it: text in SQLite, without its zone."""
+    if moment is None:
+        return otherwise
+    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return float((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp() * 1000)
 
 
 def live(there: Installation) -> int:
@@ -112,9 +140,13 @@ def judge(
     expected: Mapping[tuple[str, str], Expected],
     effects: Iterable[Effect],
     *,
-    unrecorded: int,
+    flushes: Sequence[int],
 ) -> Verdict:
-    """Everything that is not as it has to be; `unrecorded` attempts at a step may be missing in its log."""
+    """Everything that is not as it has to be.
+
+    `flushes` are the moments (ms since the epoch) at which all that was not in SQL was lost: with each of them, one
+    attempt at each step of the executions that were live may be missing in the logs.
+    """
     verdict = Verdict()
     found = runs(there)
     by_ticket: dict[str, list[Effect]] = defaultdict(list)
@@ -132,6 +164,7 @@ def judge(
             for run in mine:
                 _judge_run(verdict, run, ticket, calm)
                 if run.status == "completed":
+                    unrecorded = sum(run.was_there(at) for at in flushes)
                     _judge_effects(verdict, run, calm.effects, by_ticket[number], attempts, unrecorded)
     unknown = [number for number in found if not number.startswith("calm-")]
     verdict.different += [f"{number}: not in a calm run" for number in unknown]
@@ -168,29 +201,39 @@ def _judge_effects(
     run: Run,
     expected: frozenset[str],
     effects: list[Effect],
-    attempts: Mapping[tuple[str, str], int],
+    attempts: Attempts,
     unrecorded: int,
 ) -> None:
-    """Each effect of the calm run happened, once, and was not asked for more often than there were attempts at it."""
+    """Each effect of the calm run happened, once, and was not asked for more often than there were attempts at it.
+
+    Under a key it cannot happen twice: another key, or a call too many, is what shows that its step was repeated.
+    """
     done = Tally(effect.name for effect in effects)
     for effect in effects:
         name = f"{run.execution_id} {effect.name} {effect.key}"
-        if effect.times > 1 or done[effect.name] > 1:
-            verdict.twice.append(f"effect {name}: {effect.times} times, under {done[effect.name]} keys")
+        if done[effect.name] > 1:
+            verdict.twice.append(f"effect {name}: under {done[effect.name]} keys")
+        if not effect.key and effect.times > 1:
+            verdict.twice.append(f"effect {name}: {effect.times} times")
         if effect.name not in expected:
             verdict.different.append(f"effect {name}: not in a calm run")
-        tried = attempts.get((run.execution_id, effect.name), 0) + unrecorded
+        tried = attempts.ended.get((run.execution_id, effect.name), 0) + unrecorded
         if effect.key and effect.calls > tried:
             verdict.twice.append(f"effect {name}: {effect.calls} calls in {tried} attempts")
-    # A step that must not be repeated may have died before its effect, and is then given up.
-    missing = {name for name in expected - done.keys() if not name.startswith("once")}
-    verdict.lost += [f"effect {run.execution_id} {name}: never happened" for name in sorted(missing)]
+    for name in sorted(expected - done.keys()):
+        # A step that must not be repeated may have died before its effect, and is then given up: its log says so.
+        if not name.startswith("once") or (run.execution_id, name) in attempts.succeeded:
+            verdict.lost.append(f"effect {run.execution_id} {name}: never happened")
 
 
-def _attempts(there: Installation) -> dict[tuple[str, str], int]:
-    """How many attempts at each effect are on record, by execution and the effect's name."""
-    query = "SELECT execution_id, node_id, scope, count(*) AS n FROM execution_logs GROUP BY 1, 2, 3"
-    return {(row["execution_id"], _effect(row["node_id"], row["scope"])): row["n"] for row in there.rows(query)}
+def _attempts(there: Installation) -> Attempts:
+    query = (
+        "SELECT execution_id, node_id, scope, count(*) AS n, "
+        "sum(CASE WHEN status = 'success' THEN 1 ELSE 0 END) AS done FROM execution_logs GROUP BY 1, 2, 3"
+    )
+    found = {(row["execution_id"], _effect(row["node_id"], row["scope"])): row for row in there.rows(query)}
+    ended = {step: int(row["n"]) for step, row in found.items()}
+    return Attempts(ended, frozenset(step for step, row in found.items() if row["done"]))
 
 
 def _effect(node_id: str, scope: str) -> str:

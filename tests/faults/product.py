@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from pipelit.config import Settings
 from pipelit.launcher import embedded
+from tests.faults.workflows import BLOB_BYTES
 from tests.support.product import Product, wait_until
 from tests.support.servers import find_free_port, running_postgresql
 
@@ -143,6 +144,7 @@ def installation(database: str, *, lease_seconds: float, visibility_timeout: int
     with tempfile.TemporaryDirectory(prefix="pl-faults-") as folder, ExitStack() as stack:
         environ = {
             "PIPELIT_HTTP_ALLOW": "127.0.0.0/8",
+            "PIPELIT_BLOB_BYTES": str(BLOB_BYTES),
             "PIPELIT_LEASE_SECONDS": str(lease_seconds),
             "PIPELIT_VISIBILITY_TIMEOUT": str(visibility_timeout),
         }

@@ -97,7 +97,7 @@ class Storm:
             called = self.random.choice(children).name
             self.drawings.append(workflows.draw(self.random, f"faults-{number}", self.counter.url, child=called))
         for drawing in (*children, *self.drawings):
-            made = self.there.product.call("POST", "/api/v1/workflows/", {"name": drawing.name, "slug": drawing.name})
+            made = self.there.product.call("POST", "/api/v1/workflows/", drawing.about)
             assert made.status == 201, made
             put = self.there.product.call("PUT", f"/api/v1/workflows/{drawing.name}/graph/", drawing.graph)
             assert put.status == 200, (drawing, put)
@@ -143,8 +143,8 @@ class Storm:
         """Look at everything."""
         tickets = [future.result() for future in self.fired]
         effects = [effect for effect in self.counter.effects() if not effect.ticket.startswith("calm-")]
-        flushed = sum(kind == "flush" for kind, _ in self.result.faults)
-        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects, unrecorded=flushed)
+        flushes = [hit.at_ms for kind, hit in self.result.faults if kind == "flush"]
+        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects, flushes=flushes)
         self.result.times = recovery.measured(self.result.faults, recovery.beginnings(self.there))
 
     @contextmanager

@@ -8,6 +8,9 @@ from typing import Any
 CHOICES = ("a", "b", "c")
 """What a trigger carries; switches decide by it."""
 
+BLOB_BYTES = 4096
+"""An output larger than this is large, in the installation that the suite makes."""
+
 RETRIES = {"retry": {"attempts": 4, "initial": 0.2, "factor": 1.0, "jitter": 0.0}}
 NEVER_TWICE = {"on_error": "default", "default": "given up", "safe_to_retry": False}
 
@@ -23,12 +26,19 @@ class Tail:
 
 @dataclass(slots=True)
 class Drawing:
-    """A workflow as `PUT …/graph/` takes it, and which trigger starts it."""
+    """A workflow as `PUT …/graph/` takes it, which trigger starts it, and how it runs."""
 
     name: str
     trigger: str
+    placement: str = "chained"
+    durability: str = "async"
     nodes: list[dict[str, Any]] = field(default_factory=list)
     edges: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What `POST /workflows/` takes."""
+        return {"name": self.name, "slug": self.name, "placement": self.placement, "durability": self.durability}
 
     @property
     def graph(self) -> dict[str, Any]:
@@ -40,13 +50,18 @@ def draw(random: Random, name: str, url: str, *, child: str) -> Drawing:
 
     `child` is the slug of one that it may call.
     """
-    drawing = Drawing(name, random.choice(("manual", "webhook")))
+    drawing = Drawing(name, random.choice(("manual", "webhook")), *_manner(random))
     return _drawn(Pen(random, drawing, url, child), random.randint(2, 4), depth=2)
 
 
 def draw_child(random: Random, name: str, url: str) -> Drawing:
     """A small one that others call."""
-    return _drawn(Pen(random, Drawing(name, "workflow"), url, None), random.randint(1, 3), depth=1)
+    return _drawn(Pen(random, Drawing(name, "workflow", *_manner(random)), url, None), random.randint(1, 3), depth=1)
+
+
+def _manner(random: Random) -> tuple[str, str]:
+    """Where the steps run, and when their results are in SQL: for the outcome it must not matter."""
+    return random.choice(("chained", "local")), random.choice(("async", "sync"))
 
 
 def _drawn(pen: "Pen", length: int, *, depth: int) -> Drawing:
@@ -90,10 +105,16 @@ class Pen:
         if not self.loops:
             plain += [self.wait, self.held, self.question]
             plain += [] if self.called is None else [self.call, self.call]
+        plain.append(self.large)
         return plain if depth == 0 else [*plain, *(3 * [self.branch, self.parallel, self.loop])]
 
     def template(self, tail: Tail, _depth: int) -> Tail:
         return self._step("template", {"template": "{{ " + self.last + " | tojson | length }}"}, tail)
+
+    def large(self, tail: Tail, _depth: int) -> Tail:
+        """An output that is kept as a blob, and somebody who reads it."""
+        large = self._step("template", {"template": f"{{{{ 'x' * {2 * BLOB_BYTES} }}}}"}, tail)
+        return self._step("template", {"template": "{{ " + large.node + ".output | length }}"}, large)
 
     def effect(self, tail: Tail, _depth: int) -> Tail:
         return self._call(tail, "", {})
