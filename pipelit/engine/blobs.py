@@ -72,7 +72,7 @@ def store(execution_id: str, contents: Mapping[str, bytes]) -> None:
 def load(execution_id: str, ids: Sequence[str]) -> dict[str, bytes]:
     """The contents of those of the rows that are there, and are this execution's."""
     with db.engine.connect() as connection:
-        return _contents(connection, execution_id, ids)
+        return contents(connection, execution_id, ids)
 
 
 def patiently(action: Callable[[], T]) -> T:
@@ -200,10 +200,11 @@ class _Opening:
         return text
 
     def _load(self, ids: Sequence[str]) -> dict[str, bytes]:
-        return _contents(db.session.connection(), self.execution_id, ids)
+        return contents(db.session.connection(), self.execution_id, ids)
 
 
-def _contents(connection: Connection, execution_id: str, ids: Iterable[str]) -> dict[str, bytes]:
+def contents(connection: Connection, execution_id: str, ids: Iterable[str]) -> dict[str, bytes]:
+    """The same over a connection that is there already: one that writes must not wait for another of its own."""
     columns = select(TABLE.c.id, TABLE.c.content)
     found = connection.execute(columns.where(TABLE.c.id.in_(ids), TABLE.c.execution_id == execution_id))
     return {row.id: row.content for row in found}

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from pipelit.engine import blobs
 from pipelit.engine.orphans import REFERENCE
+from pipelit.errors import WrongState
+from pipelit.extensions import db
 
 
 class Copies:
@@ -20,7 +22,7 @@ class Copies:
         self.contents: dict[str, bytes] = {}
 
     def rewritten(self, text: str | None) -> str | None:
-        """The text with its references led to the copies, which are made."""
+        """The text with its references led to the copies, which are made. Raises `WrongState` if one leads nowhere."""
         if text is None or f'"{blobs.MARK}"' not in text:
             return text
         for blob_id in set(REFERENCE.findall(text)):
@@ -28,9 +30,9 @@ class Copies:
         return REFERENCE.sub(lambda found: f'"{blobs.MARK}":"{self._named(found[1])}"', text)
 
     def _copy(self, blob_id: str) -> None:
-        content = blobs.load(self.original, [blob_id]).get(blob_id)
-        if content is None or self._named(blob_id) in self.contents:
+        if self._named(blob_id) in self.contents:
             return
+        content = self._loaded(blob_id)
         if not content.startswith(blobs.IN_PAGES):
             self.contents[self._named(blob_id)] = content
             return
@@ -38,8 +40,17 @@ class Copies:
         name = self._named(blob_id)
         self.contents[name] = blobs.listed(name, len(pages), {})
         for number, page in enumerate(pages):
-            text = blobs.unpacked(blobs.load(self.original, [page])[page])
+            text = blobs.unpacked(self._loaded(page))
             self.contents[blobs.page_id(name, number)] = blobs.packed(self.rewritten(text) or "")
+
+    def _loaded(self, blob_id: str) -> bytes:
+        content = blobs.contents(db.session.connection(), self.original, [blob_id]).get(blob_id)
+        if content is None:
+            raise WrongState(
+                f"A large value of the execution {self.original} is not stored any more, so its steps cannot be "
+                "reused; start a new execution."
+            )
+        return content
 
     def _named(self, blob_id: str) -> str:
         return self.lists.get(blob_id) or str(uuid.uuid5(uuid.UUID(self.copy), blob_id))

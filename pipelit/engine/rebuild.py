@@ -23,7 +23,6 @@ from pipelit.engine.core.events import (
 from pipelit.engine.core.graph import Plan
 from pipelit.engine.core.replay import Replayed, given_up, replay
 from pipelit.engine.core.state import ExecutionStatus, State, StepId, StepStatus
-from pipelit.engine.durability import Durability
 from pipelit.engine.entrance import Guest
 from pipelit.engine.entries import Checkpoint
 from pipelit.engine.keys import TaskId, claim_field, item_field, report_field, running_key, total_field
@@ -95,7 +94,7 @@ class Rebuilder:
             trigger = (StepId(plan.trigger), 0)
             outputs = known.outputs([trigger]).get(trigger)
             outputs = outputs or self.coordinator.kept_outputs(row.execution_id, row.trigger_output)
-            building.begin_again(outputs, row.workflow.max_execution_seconds, is_lost=announced is not None)
+            building.begin_again(outputs, row.max_execution_seconds, is_lost=announced is not None)
         transaction = building.rebuild(before, replayed)
         place = census.place_of(row)
         if place is not None and loaded is None:
@@ -108,11 +107,9 @@ class Rebuilder:
 
     def _meta(self, row: WorkflowExecution, at: int) -> Meta:
         started = at if row.started_at is None else round(row.started_at.timestamp() * 1000, 3)
-        placement = row.workflow.placement or settings().placement
-        # A retry finds steps recorded that come only after others have run again.
-        durability = row.workflow.durability if row.retried_from_step is None else Durability.SYNC
+        placement = row.placement or settings().placement
         group = row.concurrency_group or ""
-        return Meta(row.plan_hash, row.workflow_id, row.workflow.slug, started, placement, durability, group)
+        return Meta(row.plan_hash, row.workflow_id, row.workflow.slug, started, placement, row.durability, group)
 
     def _announced(self, execution_id: str, attempts: Sequence[Attempt]) -> dict[Attempt, str]:
         """The claims of those of the attempts that some worker says it is running."""

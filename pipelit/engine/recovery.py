@@ -257,8 +257,8 @@ def start_of(row: WorkflowExecution) -> Start:
         workflow_id=row.workflow_id,
         slug=row.workflow.slug,
         trigger_output=row.trigger_output,
-        max_seconds=row.workflow.max_execution_seconds,
-        placement=row.workflow.placement or settings().placement,
-        durability=row.workflow.durability,
+        max_seconds=row.max_execution_seconds,
+        placement=row.placement or settings().placement,
+        durability=row.durability,
         place=census.place_of(row),
     )

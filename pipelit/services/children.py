@@ -6,19 +6,29 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from pipelit.engine import waiting
+from pipelit.engine import blobs, values, waiting
+from pipelit.engine.core.codec import dump_json
 from pipelit.engine.core.events import Event, Failure, StepFailed, StepResumed
 from pipelit.engine.core.graph import Json
 from pipelit.engine.core.state import State, StepId, StepStatus
 from pipelit.engine.keys import TaskId
 from pipelit.engine.narrator import Report
 from pipelit.engine.runtime import engine
-from pipelit.errors import ChildFailed, ChildRefused, DepthExceeded, Invalid, NotFound, StepError, WrongState
+from pipelit.errors import (
+    ChildFailed,
+    ChildRefused,
+    DepthExceeded,
+    Invalid,
+    NotFound,
+    OutputTooLarge,
+    StepError,
+    WrongState,
+)
 from pipelit.extensions import db
 from pipelit.models import UserProfile, Workflow, WorkflowExecution
 from pipelit.models.execution import LIVE
 from pipelit.nodes.base import TriggerEvent
-from pipelit.services import ancestry, execution_details, executions, plans, reports
+from pipelit.services import ancestry, executions, plans, reports
 from pipelit.services.ancestry import Origin
 
 log = structlog.get_logger(__name__)
@@ -63,12 +73,30 @@ def deliver(child: WorkflowExecution) -> None:
         _tell(child.parent_execution_id, step, lambda attempt: StepFailed(step, attempt, failure), {})
         return
     try:
-        outputs = {"output": execution_details.final_output(child), "execution_id": child.execution_id}
+        outputs = _came_out(child)
         _tell(child.parent_execution_id, step, lambda attempt: StepResumed(step, attempt), outputs)
     except StepError as error:
         # What came out is larger than the step that called may leave.
         refused = Failure(error.code, error.detail)
         _tell(child.parent_execution_id, step, lambda attempt: StepFailed(step, attempt, refused), {})
+
+
+def _came_out(child: WorkflowExecution) -> Mapping[str, Json]:
+    """What a step leaves that waited for an execution, whole: nobody else may open what is the child's own.
+
+    Raises `OutputTooLarge` if that is more than any output may be.
+    """
+    outputs = {
+        "output": blobs.read(dump_json(child.final_output), child.execution_id),
+        "execution_id": child.execution_id,
+    }
+    size, limit = len(values.encode_outputs(outputs)), engine().settings.output_bytes
+    if size > limit:
+        raise OutputTooLarge(
+            f"What the workflow '{child.workflow.slug}' left has {size} bytes of JSON, the limit is {limit} "
+            "(PIPELIT_OUTPUT_BYTES)."
+        )
+    return outputs
 
 
 def stop_awaited(parent: WorkflowExecution) -> bool:

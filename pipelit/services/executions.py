@@ -127,6 +127,9 @@ def begin(
         "trigger_payload": dict(event.payload),
         "trigger_output": outputs,
         "created_at": accepted,
+        "max_execution_seconds": begun.max_seconds,
+        "placement": begun.placement,
+        "durability": begun.durability,
         "concurrency_group": begun.place.group if begun.place else None,
         **_descent(origin),
     }

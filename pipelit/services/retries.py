@@ -21,6 +21,7 @@ from pipelit.engine.core.graph import Json, NodeId, Plan, Scope
 from pipelit.engine.core.replay import ENDS
 from pipelit.engine.core.reuse import Beginning, around, failed_at, outermost, reusable
 from pipelit.engine.core.state import ExecutionStatus, StepId, parse_scope, scope_text
+from pipelit.engine.durability import Durability
 from pipelit.engine.entries import Checkpoint
 from pipelit.engine.groups import Overlap
 from pipelit.engine.pages import PAGE, Pages
@@ -28,7 +29,7 @@ from pipelit.engine.recollection import Recollection
 from pipelit.engine.runtime import engine
 from pipelit.engine.store import batched
 from pipelit.errors import Invalid, NotFound, WrongState
-from pipelit.extensions import db, transaction
+from pipelit.extensions import db, settings, transaction
 from pipelit.models import Blob, ExecutionLog, StepCheckpoint, UserProfile, Workflow, WorkflowExecution
 from pipelit.nodes import registry
 from pipelit.services import admission, executions, plans
@@ -241,6 +242,10 @@ def _new_row(base: _Base, beginning: Beginning | None, edits: _Edits, by: UserPr
         trigger_payload=row.trigger_payload,
         trigger_output=dict(outputs),
         created_at=accepted,
+        max_execution_seconds=row.workflow.max_execution_seconds,
+        placement=row.workflow.placement or settings().placement,
+        # It finds steps recorded that come only after others have run again.
+        durability=Durability.SYNC,
         concurrency_group=place.group if place else None,
         retried_from_id=row.execution_id,
         retried_from_step=str(StepId(step.node, step.scope or ())),

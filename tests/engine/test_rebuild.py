@@ -1,15 +1,18 @@
 """The server loses everything, or comes back with less: executions go on from what SQL remembers of them."""
 
 import json
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from pipelit import clock
 from pipelit.engine.keys import DEADLINES, running_key
+from pipelit.engine.recovery import start_of
 from pipelit.engine.runtime import engine
 from pipelit.errors import UpstreamError
-from pipelit.extensions import db
-from pipelit.models import PendingTask
+from pipelit.extensions import db, transaction
+from pipelit.models import PendingTask, Workflow, WorkflowExecution
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
 from pipelit.services import answers, execution_events
@@ -300,3 +303,44 @@ def test_large_and_small_outputs_are_read_as_before(hand: Hand) -> None:
 
     assert outcome(row).final_output == 300_000
     assert "$blob" in json.dumps(output_of(row, "a"))
+
+
+KEPT = {"max_execution_seconds": 3600, "durability": "sync", "placement": "local"}
+NOW = {"max_execution_seconds": 60, "durability": "async", "placement": "chained"}
+
+
+def test_editing_a_workflow_changes_nothing_of_an_execution_that_is_rebuilt(hand: Hand) -> None:
+    row = started_with(build({"start": ("trigger_manual", {}), "a": template("a")}, "start -> a", **KEPT))
+    before = held_to(hand, row)
+    edit(row, NOW)
+    lose(hand)
+
+    restore(hand)
+
+    assert held_to(hand, row) == before
+    assert before == ("sync", "local", True)
+
+
+def test_what_was_accepted_begins_with_what_held_then(hand: Hand) -> None:
+    """As if the broker had been away: the row is there, the working state is not."""
+    row = started_with(build({"start": ("trigger_manual", {}), "a": template("a")}, "start -> a", **KEPT))
+    before = held_to(hand, row)
+    edit(row, NOW)
+    hand.redis.flushall()
+
+    assert engine().coordinator.start(start_of(outcome(row)))
+
+    assert held_to(hand, row) == before
+
+
+def edit(row: WorkflowExecution, about: dict[str, Any]) -> None:
+    with transaction() as session:
+        session.execute(update(Workflow).where(Workflow.id == row.workflow_id).values(about))
+
+
+def held_to(hand: Hand, row: WorkflowExecution) -> tuple[str, str, bool]:
+    """Durability and placement of a live execution, and whether it may run for an hour."""
+    loaded = engine().store.load(row.execution_id)
+    assert loaded is not None
+    until = hand.redis.zscore(DEADLINES, row.execution_id)
+    return loaded[1].durability, loaded[1].placement, until is not None and until > clock.now_ms() + 1_800_000

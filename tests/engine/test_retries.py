@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from pipelit import clock
 from pipelit.engine.recovery import START_GRACE
@@ -254,3 +255,18 @@ def test_a_live_execution_is_not_retried(hand: Hand, ada: UserProfile) -> None:
 
     with pytest.raises(WrongState):
         retries.retry(row.execution_id, Retry(), by=ada)
+
+
+def test_a_retry_without_one_of_its_values_is_refused(hand: Hand, ada: UserProfile) -> None:
+    nodes_ = {"a": template("{{ 'x' * 300000 }}"), "b": template("{{ a.output | length }}")}
+    row = started(nodes_, "start -> a; a -> b", by=ada)
+    hand.run_all()
+    outcome(row)
+    with transaction() as session:
+        session.execute(delete(Blob).where(Blob.execution_id == row.execution_id))
+
+    with pytest.raises(WrongState, match="not stored any more"):
+        retries.retry(row.execution_id, Retry(from_node_id="b"), by=ada)
+
+    db.session.rollback()
+    assert db.session.query(WorkflowExecution).count() == 1
