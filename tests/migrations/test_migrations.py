@@ -61,6 +61,25 @@ def test_a_full_database_goes_down_to_nothing_and_up_again(database: Engine, mig
     assert set(inspect(database).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
 
 
+@pytest.mark.parametrize(("status", "kept"), [("running", (77, "local", "sync")), ("failed", (None, None, "async"))])
+def test_executions_under_way_keep_what_their_workflow_says(
+    database: Engine, migrate_to: Migrate, status: str, kept: tuple[object, ...]
+) -> None:
+    migrate_to("0009")
+    with database.begin() as connection:
+        populate(connection)
+        connection.exec_driver_sql(
+            "UPDATE workflows SET max_execution_seconds = 77, placement = 'local', durability = 'sync'"
+        )
+        connection.exec_driver_sql(f"UPDATE workflow_executions SET status = '{status}', retried_from_step = NULL")
+
+    migrate_to("0010")
+
+    columns = "max_execution_seconds, placement, durability"
+    with database.connect() as connection:
+        assert connection.exec_driver_sql(f"SELECT {columns} FROM workflow_executions").one() == kept
+
+
 def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(
     database: Engine, migrate_to: Migrate, one_more: OneMore
 ) -> None:
