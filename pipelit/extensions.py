@@ -36,12 +36,13 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.0005, 0.008
 
 SQLITE_BUSY_MS = 5_000
 SQLITE_PRAGMAS = (
-    # First, because it is settled with the first page of a new file; for one that is there it changes nothing.
+    # First, because the others may meet somebody who writes.
+    f"busy_timeout={SQLITE_BUSY_MS}",
+    # Before the next, because it is settled with the first page of a new file; for one that is there it changes nothing.
     "auto_vacuum=INCREMENTAL",
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "foreign_keys=ON",
-    f"busy_timeout={SQLITE_BUSY_MS}",
     "cache_size=-8000",
 )
 
