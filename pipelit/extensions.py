@@ -38,7 +38,7 @@ SQLITE_BUSY_MS = 5_000
 SQLITE_PRAGMAS = (
     # First, because the others may meet somebody who writes.
     f"busy_timeout={SQLITE_BUSY_MS}",
-    # Before the next, because it is settled with the first page of a new file; for one that is there it changes nothing.
+    # Before the next: it is settled with the first page of a new file; for one that is there it changes nothing.
     "auto_vacuum=INCREMENTAL",
     "journal_mode=WAL",
     "synchronous=NORMAL",
