@@ -36,10 +36,6 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.0005, 0.008
 
 SQLITE_BUSY_MS = 5_000
 SQLITE_PRAGMAS = (
-    # First, because the others may meet somebody who writes.
-    f"busy_timeout={SQLITE_BUSY_MS}",
-    # Before the next: it is settled with the first page of a new file; for one that is there it changes nothing.
-    "auto_vacuum=INCREMENTAL",
     "journal_mode=WAL",
     "synchronous=NORMAL",
     "foreign_keys=ON",
@@ -94,6 +90,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     if not isinstance(connection, sqlite3.Connection):
         return
     connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_MS}")
+    if not connection.execute("PRAGMA page_count").fetchone()[0]:
+        # Settled with the first page of a new file. For one that is there it would change nothing, and wait in C, where
+        # no greenlet takes its turn, for whoever writes.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
