@@ -3,6 +3,7 @@
 import json
 import statistics
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,9 @@ from typing import Any
 from pipelit.engine.core.state import scope_text
 from tests.faults.injectors import Hit
 from tests.faults.product import Installation
+
+CALM_MS = 10_000
+"""How long the fault before must be over for the next to count as alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +30,17 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds from a fault to the next progress of what it hit."""
+    """Seconds from a fault to the next progress of what it hit.
 
-    seconds: tuple[float, ...]
+    `alone` are those of faults that no other fault came shortly before, nor until they were over.
+    """
 
-    @property
-    def p50(self) -> float:
-        return statistics.median(self.seconds)
+    alone: tuple[float, ...]
+    among_others: tuple[float, ...]
 
-    @property
-    def longest(self) -> float:
-        return max(self.seconds)
+    def __str__(self) -> str:
+        parts = [("alone", self.alone), ("among others", self.among_others)]
+        return "; ".join(f"{name} {_summary(seconds)}" for name, seconds in parts if seconds)
 
 
 def beginnings(there: Installation) -> list[Beginning]:
@@ -52,10 +56,19 @@ def beginnings(there: Installation) -> list[Beginning]:
 
 def measured(faults: Iterable[tuple[str, Hit]], begun: list[Beginning]) -> Mapping[str, Times]:
     """By kind of fault: until the steps that it hit ran again, or, where it hit none, until any step began."""
-    seconds: dict[str, list[float]] = {}
-    for kind, hit in faults:
-        seconds.setdefault(kind, []).extend(_of(kind, hit, begun))
-    return {kind: Times(tuple(found)) for kind, found in seconds.items() if found}
+    all_faults = list(faults)
+    alone: dict[str, list[float]] = defaultdict(list)
+    among_others: dict[str, list[float]] = defaultdict(list)
+    for kind, hit in all_faults:
+        for seconds in _of(kind, hit, begun):
+            first, last = hit.at_ms - CALM_MS, hit.at_ms + seconds * 1000
+            is_alone = not any(first < other.at_ms < last for _, other in all_faults if other is not hit)
+            (alone if is_alone else among_others)[kind].append(seconds)
+    return {kind: Times(tuple(alone[kind]), tuple(among_others[kind])) for kind in {*alone, *among_others}}
+
+
+def _summary(seconds: tuple[float, ...]) -> str:
+    return f"p50 {statistics.median(seconds):.1f} s, max {max(seconds):.1f} s ({len(seconds)})"
 
 
 def _of(kind: str, hit: Hit, begun: list[Beginning]) -> list[float]:

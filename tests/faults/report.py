@@ -31,6 +31,4 @@ def _lines(result: Result) -> Iterator[str]:
 
 def _recovery(result: Result, kind: str) -> str:
     times = result.times.get(kind)
-    if times is None:
-        return ""
-    return f"going on after p50 {times.p50:.1f} s, max {times.longest:.1f} s ({len(times.seconds)})"
+    return "" if times is None else f"going on after: {times}"

@@ -101,9 +101,9 @@ class Pen:
         return tail
 
     def _choices(self, depth: int) -> list[Callable[[Tail, int], Tail]]:
-        plain = [self.template, self.effect, self.effect, self.slow_effect, self.flaky_effect, self.effect_of_one_try]
+        plain = [self.template, self.effect, self.effect, self.flaky_effect, self.effect_of_one_try]
         if not self.loops:
-            plain += [self.wait, self.held, self.question]
+            plain += [self.slow_effect, self.wait, self.held, self.question]
             plain += [] if self.called is None else [self.call, self.call]
         plain.append(self.large)
         return plain if depth == 0 else [*plain, *(3 * [self.branch, self.parallel, self.loop])]
@@ -120,7 +120,7 @@ class Pen:
         return self._call(tail, "", {})
 
     def slow_effect(self, tail: Tail, _depth: int) -> Tail:
-        return self._call(tail, f"?ms={self.random.choice((300, 800, 1500))}", {})
+        return self._call(tail, f"?ms={self.random.choice((200, 400, 900))}", {})
 
     def flaky_effect(self, tail: Tail, _depth: int) -> Tail:
         return self._call(tail, "?flaky=1", {"failure": RETRIES})
@@ -128,7 +128,7 @@ class Pen:
     def effect_of_one_try(self, tail: Tail, depth: int) -> Tail:
         """A call that nobody may repeat: it may be given up, and what follows does not look at it."""
         config = {"failure": NEVER_TWICE, "idempotency_key": False}
-        tail = self._call(tail, f"?ms={self.random.choice((50, 400))}", config, prefix="once")
+        tail = self._call(tail, f"?ms={self.random.choice((20, 200))}", config, prefix="once")
         return self._step("template", {"template": "tried"}, tail)
 
     def wait(self, tail: Tail, _depth: int) -> Tail:
@@ -174,7 +174,7 @@ class Pen:
         return self._step("merge", {}, *tails)
 
     def loop(self, tail: Tail, depth: int) -> Tail:
-        items = [self.random.randint(1, 99) for _ in range(self.random.randint(2, 4))]
+        items = [self.random.randint(1, 99) for _ in range(2 if self.loops else self.random.randint(2, 4))]
         loop = self._step("loop", {"items": items, "concurrency": self.random.randint(1, 3)}, tail)
         self.loops += 1
         self.last = "loop.item"
