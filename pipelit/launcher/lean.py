@@ -67,7 +67,12 @@ class _AtFirstUse(Loader):
                 # Asked again while it runs, by a module that it imports itself, it answers what is there already.
                 if not self._has_begun:
                     self._has_begun = True
-                    self._loader.exec_module(module)
+                    try:
+                        self._loader.exec_module(module)
+                    except BaseException:
+                        # What stops a step may come up here as well. Whoever asks next begins anew.
+                        self._has_begun = False
+                        raise
                     if names.get("__getattr__") is missing:
                         del names["__getattr__"]
             if name in names:

@@ -33,6 +33,7 @@ class Size:
     executions: int
     faults: int
     workflows: int
+    depth: int = 2
     lease_seconds: float = 6.0
     visibility_timeout: int = 30
     patience: float = 300.0
@@ -95,7 +96,9 @@ class Storm:
         children = [workflows.draw_child(self.random, f"called-{number}", self.counter.url) for number in range(2)]
         for number in range(self.size.workflows):
             called = self.random.choice(children).name
-            self.drawings.append(workflows.draw(self.random, f"faults-{number}", self.counter.url, child=called))
+            self.drawings.append(
+                workflows.draw(self.random, f"faults-{number}", self.counter.url, child=called, depth=self.size.depth)
+            )
         for drawing in (*children, *self.drawings):
             made = self.there.product.call("POST", "/api/v1/workflows/", drawing.about)
             assert made.status == 201, made

@@ -11,7 +11,13 @@ from tests.faults.injectors import INJECTORS
 pytestmark = pytest.mark.product
 
 SHORT = storm.Size(
-    executions=25, faults=len(INJECTORS), workflows=4, lease_seconds=2.0, visibility_timeout=10, pauses=(0.0, 1.0)
+    executions=25,
+    faults=len(INJECTORS),
+    workflows=3,
+    depth=1,
+    lease_seconds=2.0,
+    visibility_timeout=10,
+    pauses=(0.0, 1.0),
 )
 
 

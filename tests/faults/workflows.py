@@ -45,13 +45,13 @@ class Drawing:
         return {"nodes": self.nodes, "edges": self.edges}
 
 
-def draw(random: Random, name: str, url: str, *, child: str) -> Drawing:
+def draw(random: Random, name: str, url: str, *, child: str, depth: int) -> Drawing:
     """A random workflow of some five to twenty nodes, whose effects go to the server at `url`.
 
-    `child` is the slug of one that it may call.
+    `child` is the slug of one that it may call, `depth` how far branches, loops and the like may stand in one another.
     """
     drawing = Drawing(name, random.choice(("manual", "webhook")), *_manner(random))
-    return _drawn(Pen(random, drawing, url, child), random.randint(2, 4), depth=2)
+    return _drawn(Pen(random, drawing, url, child), random.randint(2, 4), depth=depth)
 
 
 def draw_child(random: Random, name: str, url: str) -> Drawing:

@@ -50,6 +50,21 @@ print(*(name for name in ("flask", "celery", "alembic", "pipelit.assembly") if n
     assert printed(program, tmp_path) == []
 
 
+def test_what_was_broken_off_while_it_was_loaded_is_loaded_with_the_next_use(tmp_path: Path) -> None:
+    program = """
+import sys, httpcore
+sys.modules["h11"] = None
+try:
+    httpcore.URL
+except ImportError:
+    print("broken-off")
+del sys.modules["h11"]
+print(httpcore.URL("http://example.org/").host.decode(), httpcore.LocalProtocolError.__name__)
+"""
+
+    assert printed(program, tmp_path) == ["broken-off", "example.org", "LocalProtocolError"]
+
+
 def test_what_was_postponed_is_there_when_it_is_used(tmp_path: Path) -> None:
     program = """
 import httpx, redis, redis.asyncio
