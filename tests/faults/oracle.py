@@ -242,10 +242,16 @@ def _effect(node_id: str, scope: str) -> str:
 
 
 def _repeated_steps(there: Installation) -> Iterator[str]:
-    """Steps that succeeded more than once."""
+    """Steps that succeeded more than once.
+
+    Where results are durable, each attempt writes its own before it knows whether it is still the current one, or
+    writes that of an earlier one as its own: there they have to be the same.
+    """
     query = (
-        "SELECT execution_id, node_id, scope, count(*) AS n FROM execution_logs "
-        "WHERE status = 'success' GROUP BY 1, 2, 3 HAVING count(*) > 1"
+        "SELECT l.execution_id, node_id, scope, count(*) AS n FROM execution_logs l "
+        "JOIN workflow_executions e ON e.execution_id = l.execution_id JOIN workflows w ON w.id = e.workflow_id "
+        "WHERE l.status = 'success' GROUP BY 1, 2, 3, w.durability "
+        "HAVING count(*) > 1 AND (w.durability <> 'sync' OR count(DISTINCT l.output) > 1)"
     )
     for row in there.rows(query):
         yield f"step {row['execution_id']} {row['node_id']}@{row['scope']} succeeded {row['n']} times"
