@@ -136,9 +136,8 @@ def test_an_entry_that_the_database_refuses_keeps_no_others(hand: Hand, spoilt: 
     while hand.deliver():
         pass
 
-    engine().drain_journal()
-
-    assert entries(hand) == []
+    # A writer that is slow loses its lock, and leaves what is left to the next.
+    wait_until(lambda: engine().drain_journal() >= 0 and entries(hand) == [], "all is written")
     assert (outcome(spoilt).status, outcome(other).status) == ("completed", "completed")
     assert attempts(spoilt, "a") == attempts(other, "a") == [(1, "success", None)]
 
