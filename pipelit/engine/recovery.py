@@ -36,6 +36,9 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 200
 """Deadlines looked at in one sweep; what is left waits a second for the next."""
 
+SWEPT, STALLED = "pipelit:swept", "pipelit:stalled"
+"""When (ms) deadlines were looked at last, and when that went on after a pause longer than half a lease."""
+
 START_GRACE = timedelta(seconds=5)
 """How long an accepted execution may be without a working state before somebody else starts it."""
 
@@ -51,6 +54,7 @@ class Recovery:
 
     def sweep_deadlines(self, at_ms: int) -> int:
         """Look at every step and execution whose deadline has passed; returns how many those were."""
+        self._notice_stall(at_ms)
         found: Any = self.redis.zrangebyscore(DEADLINES, "-inf", at_ms, start=0, num=AT_ONCE)
         for member in found:
             try:
@@ -179,10 +183,19 @@ class Recovery:
         self.redis.lpush(message.key, message.payload)
         self.redis.zadd(DEADLINES, {str(task): at_ms + ASK_AGAIN_MS}, xx=True)
 
+    def _notice_stall(self, at_ms: int) -> None:
+        """Remember when sweeps went on after a pause: what held them up may have held up everybody."""
+        before: Any = self.redis.set(SWEPT, at_ms, get=True)
+        if before is not None and at_ms - int(before) > self.worker.limits.lease * 500:
+            log.warning("stall_noticed", seconds=(at_ms - int(before)) / 1000)
+            self.redis.set(STALLED, at_ms)
+
     def _expire(self, task: TaskId, at_ms: int) -> None:
-        """Give up on a claim that was not renewed, unless the server was not there to hear of it."""
+        """Give up on a claim that was not renewed, unless nobody could have been heard for as long as a lease lasts."""
         lease_ms = round(self.worker.limits.lease * 1000)
-        back_ms = clock.now_ms() - 1000 * int(self.redis.info("server")["uptime_in_seconds"])
+        up_ms = clock.now_ms() - 1000 * int(self.redis.info("server")["uptime_in_seconds"])
+        stalled: Any = self.redis.get(STALLED)
+        back_ms = max(up_ms, int(stalled or 0))
         if at_ms < back_ms + lease_ms:
             self.redis.zadd(DEADLINES, {str(task): back_ms + lease_ms}, xx=True)
             return

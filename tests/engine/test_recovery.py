@@ -108,6 +108,20 @@ def test_a_process_is_gone_as_soon_as_it_is_killed() -> None:
         wait_until(lambda: is_dead(owner), "it is known to be gone")
 
 
+def test_after_everything_stood_still_leases_have_their_time_again(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    claim_as(ELSEWHERE, hand.take(), lease_until=in_seconds(5))
+    recovery = engine().recovery
+    recovery.sweep_deadlines(clock.now_ms())
+
+    recovery.sweep_deadlines(in_seconds(60))
+    assert attempts(row, "a") == []
+    for seconds in (62, 64, 66, 68):
+        recovery.sweep_deadlines(in_seconds(seconds))
+
+    assert attempts(row, "a") == [(1, "failed", "worker_lost")]
+
+
 @dataclass
 class Slow:
     """A server between whose answer about what is overdue and the next question something happens."""
@@ -167,7 +181,8 @@ def test_a_server_that_has_just_come_back_has_heard_of_nobody_yet(hand: Hand) ->
     engine().recovery.sweep_deadlines(back + 3_000)
     assert hand.waiting() == []
     assert back + 3_000 < hand.redis.zscore(DEADLINES, str(task_of(delivery))) <= back + 9_000
-    engine().recovery.sweep_deadlines(back + 9_000)
+    for later in (6_000, 9_000):
+        engine().recovery.sweep_deadlines(back + later)
 
     assert len(hand.waiting()) == 1
 

@@ -146,8 +146,9 @@ class Storm:
         """Look at everything."""
         tickets = [future.result() for future in self.fired]
         effects = [effect for effect in self.counter.effects() if not effect.ticket.startswith("calm-")]
-        flushes = [hit.at_ms for kind, hit in self.result.faults if kind == "flush"]
-        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects, flushes=flushes)
+        # A server that is killed while its disk is slow loses what it had not handed to the system.
+        losses = [hit.at_ms for kind, hit in self.result.faults if kind in ("flush", "kill_redis")]
+        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects, flushes=losses)
         self.result.times = recovery.measured(self.result.faults, recovery.beginnings(self.there))
 
     @contextmanager

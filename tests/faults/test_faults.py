@@ -15,8 +15,8 @@ SHORT = storm.Size(
     faults=len(INJECTORS),
     workflows=3,
     depth=1,
-    lease_seconds=2.0,
-    visibility_timeout=10,
+    lease_seconds=4.0,
+    visibility_timeout=15,
     pauses=(0.0, 1.0),
 )
 
