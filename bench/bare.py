@@ -20,6 +20,8 @@ def configure_from(settings: Settings) -> None:
     app.config_from_object(celeryconfig)
     app.conf.update(celeryconfig.from_settings(settings))
     app.conf.task_routes = {"bench.hop": {"queue": QUEUE}}
+    # Connections to the broker of an earlier stage, which Celery would go on using; it has no other way to say so.
+    app._pool = app.amqp._producer_pool = None
 
 
 @app.task(name="bench.hop")
