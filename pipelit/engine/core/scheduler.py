@@ -164,7 +164,8 @@ class _Transition:
 
     def _succeed(self, step: StepId, known: StepState, route: str | None) -> None:
         if self.plan.nodes[step.node].interrupt_after:
-            self._put(step, StepState(StepStatus.HELD_AFTER, known.attempt, known.failures, known.losses, route))
+            # As with a step that has settled, how often it failed before counts no more: it will not be tried again.
+            self._put(step, StepState(StepStatus.HELD_AFTER, known.attempt, route=route))
             self.commands.append(HoldStep(step, is_after=True))
         else:
             self._settle(step, StepState(StepStatus.SUCCEEDED, known.attempt, route=route))

@@ -345,5 +345,19 @@ HOLDS = [
         properties.the_outcome_is_the_oracles,
         BRANCHES,
     ),
+    Mutant(
+        "6 holds",
+        "deaths are remembered while a person thinks",
+        "StepState(StepStatus.HELD_AFTER, known.attempt, route=route)",
+        "StepState(StepStatus.HELD_AFTER, known.attempt, losses=known.losses, route=route)",
+        properties.a_held_step_waits_for_its_release,
+    ),
+    Mutant(
+        "6 holds",
+        "failures are remembered while a person thinks",
+        "StepState(StepStatus.HELD_AFTER, known.attempt, route=route)",
+        "StepState(StepStatus.HELD_AFTER, known.attempt, known.failures, route=route)",
+        properties.a_held_step_waits_for_its_release,
+    ),
 ]
 MUTANTS = [*DEAD_PATH, *FENCING, *LOOPS, *ONCE, *FAILURE, *HOLDS]

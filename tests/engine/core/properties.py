@@ -208,6 +208,8 @@ def a_held_step_waits_for_its_release(advance: Advance, case: Case) -> None:
         for step, known in change.after.steps.items():
             if known.status is StepStatus.SUCCEEDED and case.plan.nodes[step.node].interrupt_after:
                 assert (step, True) in released or _policy(case.plan, step) is OnError.DEFAULT, step
+            if known.status in (StepStatus.HELD_BEFORE, StepStatus.HELD_AFTER):
+                assert known.failures == known.losses == 0, "what came before an attempt counts until it has succeeded"
     assert len(held) == len(set(held)), "nobody is asked twice"
 
 
