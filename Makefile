@@ -1,6 +1,6 @@
 # `make` shows what there is. Everything works as an ordinary user, with Python 3.11 or newer and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check generate bench soak faults lock clean
+.PHONY: help setup run test properties check generate bench soak faults lock clean
 
 UV_VERSION := 0.13.9
 LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
@@ -25,7 +25,10 @@ run: $(INSTALLED) ## Start the product: server, workers and what they need; Ctrl
 	@exec $(BIN)/pipelit up
 
 test: $(TOOLS) ## Run the whole suite, on SQLite and PostgreSQL (ARGS=... goes to pytest)
-	@$(BIN)/pytest -n 2 --database both $(ARGS)
+	@$(BIN)/pytest -n 2 --database both --randomly-seed 1 $(ARGS)
+
+properties: $(TOOLS) ## Try the properties on 20 times as many examples, new ones in each run (ARGS=... goes to pytest)
+	@$(BIN)/pytest -n 2 -m hypothesis --hypothesis-profile search $(ARGS)
 
 check: $(TOOLS) ## Style, types, import contracts, spelling, and whether generated files are fresh
 	$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import tempfile
+from multiprocessing.process import current_process
 
 from celery.signals import setup_logging, worker_process_init, worker_ready
 from flask import Flask
@@ -30,6 +32,7 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
     engine: Engine = app.extensions[EXTENSION]
     # Made before the pool is, whose processes inherit it.
     board = Board()
+    _leave_no_folder()
 
     def prepare_process(**_: object) -> None:
         _forget_connections(app)
@@ -60,6 +63,14 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _leave_no_folder() -> None:
+    """What the pool shares lies in a file that is removed as soon as it is open; this says in which folder.
+
+    Otherwise it is one that multiprocessing makes for it, and which stays when this process is killed.
+    """
+    vars(current_process())["_config"]["tempdir"] = tempfile.gettempdir()
 
 
 def _forget_connections(app: Flask) -> None:

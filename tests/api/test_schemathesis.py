@@ -17,12 +17,11 @@ from pipelit.api.idempotency import HEADER, VISIBLE_ASCII
 from pipelit.engine import keys
 from pipelit.services.health import Sign
 from tests.api.world import HEADERS, World
+from tests.support.examples import examples
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
 CONFIG = SchemathesisConfig.from_path(Path(__file__).with_name("schemathesis.toml"))
-BOUNDS = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
-)
+BOUNDS, JOURNEYS = (examples(count, suppress_health_check=list(HealthCheck)) for count in (12, 10))
 
 
 class Door:
@@ -76,7 +75,7 @@ def test_nothing_is_found_by_following_answers(world: World) -> None:
             # Told where the key came from, Schemathesis also tries without it.
             case.validate_response(response, headers=HEADERS, transport_kwargs=options, recorder=self.recorder)
 
-    Traveller.run(settings=settings(BOUNDS, max_examples=10, stateful_step_count=8))
+    Traveller.run(settings=settings(JOURNEYS, stateful_step_count=8))
 
 
 def make_headers_fit(case: schemathesis.Case) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
@@ -19,6 +19,7 @@ from pipelit.models import CompiledPlan, UserProfile, Workflow, WorkflowExecutio
 from pipelit.services import executions, retries, workflows
 from pipelit.services.retries import Retry
 from tests.engine.stories import attempts, author, keys_of, outcome, template
+from tests.support.examples import examples
 from tests.support.hand import Hand
 from tests.support.workflows import build
 
@@ -362,7 +363,7 @@ DEEDS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck])
+@examples(15, suppress_health_check=[*HealthCheck])
 @given(deeds=DEEDS, limit=st.integers(1, 2), overlap=st.sampled_from(["queue", "drop", "cancel_previous"]))
 def test_whatever_happens_no_more_run_than_may_and_all_of_them_end(
     hand: Hand, ada: UserProfile, deeds: list[tuple[str, int]], limit: int, overlap: str

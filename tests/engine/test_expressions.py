@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelit.engine.expressions import names, resolve, syntax_problems
@@ -12,6 +12,7 @@ from pipelit.engine.sandbox.limits import MAX_TEXT
 from pipelit.errors import ExpressionError
 from pipelit.nodes.ports import Json
 from tests.engine.expressions import SCOPE, refusal, rendered
+from tests.support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ PLAIN = st.recursive(
 
 @given(st.lists(FRAGMENTS, max_size=24).map("".join) | st.text(max_size=30), st.booleans(), PLAIN)
 @example("{% for a in b %}{{ loop.cycle(a, b) }}{% endfor %}", False, [1])
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(400)
 def test_arbitrary_text_comes_to_data_or_to_an_expression_error(text, is_wrapped, value):
     source = f"{{{{ {text} }}}}" if is_wrapped else text
     scope: dict[str, Json] = {"a": value, "b": {"x": value}, "rows": [value, value]}
@@ -217,7 +218,7 @@ EXPRESSIONS = st.recursive(
 
 
 @given(EXPRESSIONS, PLAIN)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(400)
 def test_any_expression_comes_to_data_or_to_an_expression_error(expression, value):
     scope: dict[str, Json] = {"a": value, "b": {"x": value}, "rows": [value, value]}
 

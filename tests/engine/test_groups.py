@@ -26,6 +26,7 @@ from pipelit.engine.keys import ExecutionKeys
 from pipelit.engine.line import Script
 from pipelit.engine.store import Store, Transaction
 from pipelit.extensions import connect_redis
+from tests.support.examples import examples, hunting
 
 GROUP = "7:abc"
 KEYS = GroupKeys.of(GROUP)
@@ -195,9 +196,7 @@ def what_does_not_wait_is_dropped_only_when_all_slots_are_taken(
     assert len(tried.ended) + len(tried.dropped) == tried.count
 
 
-thorough = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+thorough = examples(60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 @thorough
@@ -251,7 +250,7 @@ def test_a_mutant_of_the_script_dies(redis: Redis, original: str, replacement: s
     assert ENTER.text.count(original) == 1
     mutant = Server.of(redis, Script.of(ENTER.text.replace(original, replacement)))
 
-    @settings(thorough, max_examples=300, database=None, derandomize=True, report_multiple_bugs=False)
+    @settings(hunting, max_examples=300)
     @given(limit=st.integers(1, 3), events=EVENTS)
     def survives(limit: int, events: list[Event]) -> None:
         killer(mutant, limit, events)

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelit.engine.core.commands import RunStep
@@ -12,6 +12,7 @@ from pipelit.engine.core.graph import Edge, Loop, NodeId, On, Plan, PlanNode
 from pipelit.engine.core.scheduler import advance
 from pipelit.engine.core.state import Progress, State, StepId
 from pipelit.engine.pages import PAGE, Pages, begun, is_complete, page_count, page_range
+from tests.support.examples import examples
 
 START, EACH, BODY = NodeId("start"), NodeId("each"), NodeId("body")
 LOOP = StepId(EACH)
@@ -28,7 +29,7 @@ def plan(concurrency: int) -> Plan:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(40)
 @given(st.integers(1, 3 * PAGE), st.integers(1, 100), st.randoms(use_true_random=False))
 def test_every_page_is_fetched_before_its_items_and_put_away_once_after_its_results(
     total: int, concurrency: int, chance: random.Random

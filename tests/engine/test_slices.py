@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -37,6 +37,7 @@ from tests.engine.stories import (
     template,
     worker_that,
 )
+from tests.support.examples import examples
 from tests.support.hand import Hand
 from tests.support.workflows import Nodes, build
 
@@ -249,7 +250,7 @@ def _kinds(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @given(workflow=workflows(), number=st.integers(0, 5), items=st.lists(st.integers(), max_size=4))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_slices_change_nothing_but_where_steps_run(
     hand: Hand, workflow: tuple[Nodes, str], number: int, items: list[int]
 ) -> None:
@@ -272,7 +273,7 @@ def test_slices_change_nothing_but_where_steps_run(
 
 
 @given(workflow=workflows(), items=st.lists(st.integers(), max_size=3), lost=st.lists(st.booleans(), max_size=6))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_lost_answers_change_nothing_in_slices(
     hand: Hand, workflow: tuple[Nodes, str], items: list[int], lost: list[bool]
 ) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
@@ -36,6 +36,7 @@ from tests.engine.stories import (
     template,
     worker_that,
 )
+from tests.support.examples import examples
 from tests.support.hand import Hand
 from tests.support.product import wait_until
 from tests.support.workflows import build
@@ -104,7 +105,7 @@ def test_each_kind_of_time_is_where_it_passed(hand: Hand) -> None:
     assert_adds_up(row)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[*HealthCheck])
+@examples(12, suppress_health_check=[*HealthCheck])
 @given(
     fates=st.lists(st.sampled_from(["fine", "retry", "wait", "held", "loop", "fails"]), min_size=1, max_size=5),
     durability=st.sampled_from(["async", "sync"]),

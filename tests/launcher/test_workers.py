@@ -93,10 +93,10 @@ def start(broker: Broker) -> Iterator[Start]:
     """Start a worker of a lane; all of them are killed in the end."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def run(lane: str, *, patience: float = 30) -> "subprocess.Popen[bytes]":
+    def run(lane: str, *, patience: float = 30, **also: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "tests.support.naps", lane, str(patience)]
         output = (broker.settings.home / f"{lane}.{len(started)}.log").open("wb")
-        environ = {**os.environ, **broker.environ, "REMAP_SIGTERM": "SIGQUIT"}
+        environ = {**os.environ, **broker.environ, "REMAP_SIGTERM": "SIGQUIT", **also}
         with output:
             started.append(subprocess.Popen(command, env=environ, stdout=output, stderr=output))
         return started[-1]
@@ -209,6 +209,17 @@ def test_a_flood_of_steps_leaves_the_rest_of_the_system_alone(broker: Broker, st
         wait_until(lambda queue=queue: bool(broker.notes("ended", note=f"of {queue}")), f"a task of {queue}")
 
     assert broker.redis.llen("default") > 0
+
+
+def test_a_killed_worker_leaves_nothing_among_the_temporary_files(broker: Broker, start: Start, tmp_path: Path):
+    killed = start("steps", TMPDIR=str(tmp_path))
+    broker.nap(0)
+    wait_until(lambda: len(broker.notes("ended")) == 1, "the worker is up")
+
+    killed.kill()
+    killed.wait()
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_that_has_gone_deaf_ends_itself(broker: Broker, start: Start):

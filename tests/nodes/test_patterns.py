@@ -4,11 +4,12 @@ import re
 import time
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelit.nodes.pattern_syntax import PatternError
 from pipelit.nodes.patterns import MAX_REMEMBERED, MAX_TEXT, compiled
+from tests.support.examples import examples
 
 ATOMS = [
     "a",
@@ -34,7 +35,7 @@ PATTERNS = st.lists(st.tuples(st.sampled_from(ATOMS), st.sampled_from(COUNTS)), 
 )
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.lists(PATTERNS, min_size=1, max_size=2), st.text("abc1_ -\n", max_size=12))
 def test_a_pattern_finds_what_pythons_engine_finds(options: list[str], text: str) -> None:
     pattern = "|".join(options)

@@ -4,13 +4,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelit.errors import Invalid
 from pipelit.nodes import registry
 from pipelit.nodes.rules import OPPOSITES, Condition, Operator, holds, is_met, roots
 from pipelit.nodes.values import MISSING, as_time, equal, find, identity
+from tests.support.examples import examples
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
@@ -38,7 +39,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("operator", list(Operator))
-@settings(max_examples=25)
+@examples(25)
 @given(JSON | st.just(MISSING), JSON)
 def test_a_condition_never_fails_whatever_it_finds(operator: Operator, actual: Any, expected: Any) -> None:
     assert holds(operator, actual, expected) in (True, False)

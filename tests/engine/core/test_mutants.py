@@ -9,25 +9,16 @@ from types import ModuleType
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
 from pipelit.engine.core import scheduler, state
 from tests.engine.core.driver import Advance
 from tests.engine.core.mutants import MUTANTS, Mutant
 from tests.strategies import Case
+from tests.support.examples import hunting
 
 SOURCE = inspect.getsource(scheduler)
 EDGES = inspect.getsource(state.takes)
-
-# Found the same way in every run, and not reduced: a mutant only has to die.
-hunting = settings(
-    max_examples=600,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],  # other tests may keep the machine busy
-)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.rule}: {mutant.flaw}")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from pipelit.engine.core.codec import decode_plan, decode_step, delta, encode_plan, structure_hash
 from pipelit.engine.core.graph import Join, Plan
@@ -11,10 +11,10 @@ from pipelit.engine.core.state import StepId, parse_scope, scope_text
 from tests.engine.core import properties
 from tests.engine.core.driver import Driver, Kind
 from tests.strategies import Case, cases, plans
+from tests.support.examples import examples
 
 STOPS = (Kind.CANCEL, Kind.TIME_OUT)
-# Without limits of time: other tests may keep the machine busy.
-thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = examples(100)
 
 
 @thorough

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis.strategies import SearchStrategy
 
 from pipelit.engine.core import replay as module
@@ -16,20 +16,12 @@ from pipelit.engine.core.replay import replay
 from tests.engine.core import replays
 from tests.engine.core.replays import Replay, ReplayProperty
 from tests.strategies import Case, Shape, cases
+from tests.support.examples import examples, hunting
 
 SOURCE = inspect.getsource(module)
 ALL, LOOP = cases(joins=[Join.ALL]), cases(joins=[Join.ALL], shape=Shape.LOOP)
 
-# Without limits of time: other tests may keep the machine busy.
-thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hunting = settings(
-    max_examples=600,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
-)
+thorough = examples(100)
 
 
 @thorough

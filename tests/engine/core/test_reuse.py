@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -21,6 +21,7 @@ from pipelit.engine.core.state import ExecutionStatus, State, StepId
 from tests.engine.core.replays import Recording, continued
 from tests.graphs import graph
 from tests.strategies import Case, Shape, cases
+from tests.support.examples import examples, hunting
 
 Reusable = Callable[[Plan, Sequence[Event], Beginning | None], list[Event]]
 SOURCE = inspect.getsource(module)
@@ -45,16 +46,7 @@ def wishes(shape: Shape = Shape.ANY) -> SearchStrategy[Wish]:
     return st.builds(Wish, cases(joins=[Join.ALL], shape=shape), st.integers(0, 60), st.booleans())
 
 
-# Without limits of time: other tests may keep the machine busy.
-thorough = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hunting = settings(
-    max_examples=600,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
-)
+thorough = examples(100)
 
 
 def what_follows_runs_again_and_nothing_else(reusable: Reusable, wish: Wish) -> None:
