@@ -76,34 +76,21 @@ def load(execution_id: str, ids: Sequence[str]) -> dict[str, bytes]:
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Do something as soon as the database is there: a step that has run is not run again because of its trouble.
+    """Read or write as soon as the database is there: a step that has run is not run again because of its trouble.
 
-    What the session was at when it lost its connection is given up with each try that fails.
+    What the session was at is given up with each try that fails, so that the next one has a transaction of its own.
     """
     while True:
         try:
             return action()
-        except (IntegrityError, DataError):
-            raise  # That is about the values, and does not pass.
         except (DBAPIError, PendingRollbackError) as error:
-            log.warning("database_unreachable", error=type(error).__name__)
             if db.session.registry.has():
                 with suppress(DBAPIError):
                     db.session.rollback()
+            if isinstance(error, IntegrityError | DataError):
+                raise  # That is about the values, and does not pass.
+            log.warning("database_unreachable", error=type(error).__name__)
             time.sleep(PAUSE_SECONDS)
-
-
-def read_patiently(action: Callable[[], T]) -> T:
-    """Read through the session as soon as the database is there, each try in a transaction of its own."""
-
-    def attempt() -> T:
-        try:
-            return action()
-        except DBAPIError:
-            db.session.rollback()
-            raise
-
-    return patiently(attempt)
 
 
 def packed(text: str) -> bytes:

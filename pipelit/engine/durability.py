@@ -60,7 +60,7 @@ def recorded(step: ClaimedStep) -> tuple[Event, Report] | None:
         ExecutionLog.status.in_(("success", "failed")),
     )
     query = select(*recollection.TOLD, ExecutionLog.input, ExecutionLog.output).where(*mine)
-    rows = blobs.read_patiently(lambda: db.session.execute(query.order_by(ExecutionLog.attempt)).all())
+    rows = blobs.patiently(lambda: db.session.execute(query.order_by(ExecutionLog.attempt)).all())
     success = next((row for row in rows if row.status == "success"), None)
     if success is not None:
         report = replace(step.watch.report(success.input), outputs=success.output)
@@ -107,7 +107,7 @@ class Releases:
         kind = Checkpoint.RELEASED_AFTER if hold.is_after else Checkpoint.RELEASED_BEFORE
         about = {"node_id": hold.step.node, "scope": scope_text(hold.step.scope), "kind": kind}
         query = select(StepCheckpoint.content).filter_by(execution_id=self.execution_id, **about)
-        found = blobs.read_patiently(lambda: db.session.execute(query).first())
+        found = blobs.patiently(lambda: db.session.execute(query).first())
         if found is not None and found.content is not None and not hold.is_after:
             self.edits[hold.step] = found.content
         return found is not None

@@ -72,6 +72,11 @@ def postponed_field(step: StepId) -> str:
     return f"postponed:{step}"
 
 
+def due_field(step: StepId) -> str:
+    """Where it stands since when (ms) an attempt could have begun whose message may have been lost."""
+    return f"due:{step}"
+
+
 def held_field(step: StepId) -> str:
     return f"held:{step}"
 

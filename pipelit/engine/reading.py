@@ -110,7 +110,7 @@ class ClaimedStep:
 
     def _read(self, text: str) -> Json:
         """What the working state keeps, large values from SQL: an outage of it is waited for, and fails no step."""
-        return blobs.read_patiently(lambda: blobs.read(text, self.task.execution_id))
+        return blobs.patiently(lambda: blobs.read(text, self.task.execution_id))
 
     def _ports(self, field: str) -> dict[str, Json] | None:
         text = self.claim.values.get(field)

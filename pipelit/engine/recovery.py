@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from sqlalchemy import select
+from sqlalchemy import and_
 from sqlalchemy.exc import DBAPIError
 
 from pipelit import clock
@@ -19,10 +19,19 @@ from pipelit.engine.coordinator import Coordinator, Start
 from pipelit.engine.core.events import TimedOut
 from pipelit.engine.core.state import ExecutionStatus, StepId, StepStatus
 from pipelit.engine.dispatch import due_ms
-from pipelit.engine.keys import DEADLINES, ExecutionKeys, TaskId, claim_field, postponed_field, report_field
+from pipelit.engine.keys import (
+    DEADLINES,
+    ExecutionKeys,
+    TaskId,
+    claim_field,
+    due_field,
+    postponed_field,
+    report_field,
+)
 from pipelit.engine.lease import is_forsaken
 from pipelit.engine.losses import Losses
 from pipelit.engine.narrator import Report
+from pipelit.engine.rounds import Round
 from pipelit.engine.transition import ASK_AGAIN_MS, UNCLAIMED_MS
 from pipelit.engine.worker import Worker
 from pipelit.errors import PipelitError, StartRefused
@@ -96,16 +105,15 @@ class Recovery:
         kept = self.coordinator.store.values(execution_id, [report_field(step)])
         return Report.read(kept[report_field(step)])
 
-    def start_pending(self) -> int:
-        """Start what was accepted while the broker was away, in that order; needs an application context."""
-        order = (WorkflowExecution.created_at, WorkflowExecution.execution_id)
-        overdue = select(WorkflowExecution.execution_id).where(
+    def start_pending(self, *, at_once: int = AT_ONCE) -> int:
+        """Start some of what was accepted while the broker was away, in that order; needs an application context."""
+        overdue = and_(
             WorkflowExecution.status == "pending",
             WorkflowExecution.created_at < clock.now() - START_GRACE,
             # Whose turn it is in a group is not a matter of time.
             WorkflowExecution.concurrency_group.is_(None),
         )
-        found = db.session.scalars(overdue.order_by(*order).limit(AT_ONCE)).all()
+        found = Round(self.redis, "pending", WorkflowExecution.created_at).next_ids(overdue, at_once)
         started = sum(self._start(execution_id) for execution_id in found)
         db.session.rollback()
         if started:
@@ -118,9 +126,7 @@ class Recovery:
             return row is not None and self.start_or_fail(row)
         except AWAY:
             raise
-        except (
-            Exception
-        ):  # What a server refuses of one is to keep no others from starting; the next sweep tries again.
+        except Exception:  # What is wrong with one is to keep no others from starting; a later sweep tries again.
             log.exception("start_postponed", execution_id=execution_id)
             db.session.rollback()
             return False
@@ -239,15 +245,26 @@ class Recovery:
         node = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash).nodes[task.step.node]
         node_type = registry.get(node.type)
         lane = node_type.lane if isinstance(node_type, StepNode) else "default"
-        score: Any = self.redis.zscore(DEADLINES, str(task))
-        self.redis.zadd(DEADLINES, {str(task): at_ms + UNCLAIMED_MS}, xx=True)
         data = ExecutionKeys.of(task.execution_id).data
         was_postponed = bool(self.redis.hdel(data, postponed_field(task.step)))
+        due = self._due(task, at_ms, was_postponed=was_postponed)
+        self.redis.zadd(DEADLINES, {str(task): at_ms + UNCLAIMED_MS}, xx=True)
         if was_postponed or self._is_drained(lane, at_ms - UNCLAIMED_MS):
-            due = float(at_ms if score is None else score if was_postponed else score - UNCLAIMED_MS)
             log.info("sent_late" if was_postponed else "sent_again", task=str(task))
             message = self.coordinator.tools.dispatcher.step(task, meta=meta, due_ms=due, lane=lane)
             self.redis.lpush(message.key, message.payload)
+
+    def _due(self, task: TaskId, at_ms: int, *, was_postponed: bool) -> float:
+        """Since when the attempt could have begun: its first deadline tells, and what that told is kept."""
+        data, field = ExecutionKeys.of(task.execution_id).data, due_field(task.step)
+        kept: Any = self.redis.hget(data, field)
+        attempt, _, due = str(kept or "").partition(" ")
+        if attempt == str(task.attempt):
+            return float(due)
+        score: Any = self.redis.zscore(DEADLINES, str(task))
+        found = float(at_ms if score is None else score if was_postponed else score - UNCLAIMED_MS)
+        self.redis.hset(data, field, f"{task.attempt} {found}")
+        return found
 
     def _is_drained(self, lane: str, since_ms: int) -> bool:
         """Whether a queue has been emptied of all that was sent to it until then: the next message is the oldest."""

@@ -39,6 +39,7 @@ from pipelit.engine.iterations import Iterations
 from pipelit.engine.keys import (
     TaskId,
     claim_field,
+    due_field,
     edit_field,
     held_field,
     output_field,
@@ -65,7 +66,7 @@ ASK_AGAIN_MS = 60_000
 ASKING = HELD | {StepStatus.WAITING}
 """In these a person or the outside may have been asked to let the step go on."""
 
-STEP_FIELDS = (output_field, report_field, postponed_field, edit_field, held_field)
+STEP_FIELDS = (output_field, report_field, postponed_field, edit_field, held_field, due_field)
 """What the working state keeps of a step besides its status."""
 
 

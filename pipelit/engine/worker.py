@@ -76,7 +76,7 @@ class Worker:
 
     def run(self, task: TaskId, *, due_ms: float, meta: Meta) -> None:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
-        plan = patiently(lambda: blobs.read_patiently(lambda: self._plan(meta)))
+        plan = patiently(lambda: blobs.patiently(lambda: self._plan(meta)))
         watch = Stopwatch(due_ms, clock.precise_ms())
         claim = self._here().claim(task.attempt, watch)
         match patiently(lambda: self._claim(plan, task, meta, claim, watch.started_ms)):
@@ -184,7 +184,7 @@ class Worker:
         if not self.coordinator.store.is_lost([execution_id])[0]:
             return False
         query = select(WorkflowExecution.status).where(WorkflowExecution.execution_id == execution_id)
-        status = blobs.read_patiently(lambda: db.session.scalar(query))
+        status = blobs.patiently(lambda: db.session.scalar(query))
         _end_reading()
         return status in LIVE
 

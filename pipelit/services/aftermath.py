@@ -3,10 +3,12 @@
 from datetime import datetime
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import and_, update
 from sqlalchemy.exc import IntegrityError
 
 from pipelit.engine.core.graph import Json
+from pipelit.engine.rounds import Round
+from pipelit.engine.runtime import engine
 from pipelit.errors import PipelitError
 from pipelit.extensions import AWAY, db, transaction
 from pipelit.models import Workflow, WorkflowExecution
@@ -37,14 +39,14 @@ def follow_up(execution_id: str) -> None:
             session.execute(done.values(needs_follow_up=False))
 
 
-def sweep(ended_before: datetime) -> int:
-    """Follow up what ended before a time and was not followed up by then; returns how many those were."""
-    overdue = select(WorkflowExecution.execution_id).where(
+def sweep(ended_before: datetime, *, at_once: int = AT_ONCE) -> int:
+    """Follow up some of what ended before a time and was not followed up by then; returns how many those were."""
+    overdue = and_(
         WorkflowExecution.needs_follow_up,
         WorkflowExecution.status.not_in(LIVE),
         WorkflowExecution.completed_at < ended_before,
     )
-    found = db.session.scalars(overdue.order_by(WorkflowExecution.completed_at).limit(AT_ONCE)).all()
+    found = Round(engine().redis, "follow_up", WorkflowExecution.completed_at).next_ids(overdue, at_once)
     for execution_id in found:
         try:
             follow_up(execution_id)

@@ -1,6 +1,6 @@
 """Executions that a step of another one started: begun once, and their end taken to the step that waits for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from sqlalchemy import select
@@ -36,10 +36,53 @@ log = structlog.get_logger(__name__)
 KIND = "workflow"
 """Events of this kind start a workflow that another one calls."""
 
+Request = Mapping[str, Json]
+"""What a step asks for that calls a workflow."""
+
 ENDINGS = {"failed": "failed", "timed_out": "took too long", "cancelled": "was cancelled"}
 
 
-def attend(task: TaskId) -> None:
+def begin(task: TaskId, request: Request) -> WorkflowExecution | None:
+    """Accept the execution that was asked for. None if the one that asked has ended. Raises `StepError`."""
+    parent = _row(task.execution_id)
+    if parent is None:
+        return None
+    limit = engine().settings.call_depth
+    if parent.depth >= limit:
+        raise DepthExceeded(
+            f"This would be call number {limit + 1} in a row: workflows that call one another have to come to an end. "
+            f"The limit is PIPELIT_CALL_DEPTH ({limit})."
+        )
+    target = _target(parent.workflow, request["workflow"])
+    trigger = plans.first_trigger(target, KIND)
+    if trigger is None:
+        raise ChildRefused(
+            f"The workflow '{target.slug}' cannot be called: give it the trigger 'Called by a workflow'."
+        )
+    step = task.step if request["is_awaited"] else None
+    execution_id = ancestry.child_id(task.execution_id, task.step)
+    try:
+        executions.begin(
+            target,
+            trigger,
+            TriggerEvent(KIND, {"payload": request["payload"], "text": request["text"]}),
+            by=db.session.get(UserProfile, parent.user_profile_id) if parent.user_profile_id else None,
+            execution_id=execution_id,
+            origin=Origin(parent.execution_id, task.step.node, step, parent.depth + 1),
+        )
+    except (Invalid, NotFound) as error:
+        raise ChildRefused(f"The workflow '{target.slug}' cannot run: {error.detail}") from error
+    except IntegrityError:
+        log.info("child_begun_by_another", execution_id=execution_id)
+    except WrongState:
+        return None
+    return _row(execution_id)
+
+
+Begin = Callable[[TaskId, Request], WorkflowExecution | None]
+
+
+def attend(task: TaskId, begin: Begin = begin) -> None:
     """Look after the execution that a step waits for: begin it, or take its end to the step. Harmless when repeated.
 
     If nobody waits for it any more, it is stopped.
@@ -47,11 +90,10 @@ def attend(task: TaskId) -> None:
     child = _row(ancestry.child_id(task.execution_id, task.step))
     request = _request(task)
     if request is None:
-        if child is not None and child.parent_step is not None and child.is_live and _is_over(task):
-            executions.stop(child.execution_id)
+        _stop_unwanted(task, child)
         return
     try:
-        child = child or _begin(task, request)
+        child = child or begin(task, request)
     except StepError as error:
         failure = Failure(error.code, error.detail[:4000])
         _tell(task.execution_id, task.step, lambda attempt: StepFailed(task.step, attempt, failure), {})
@@ -61,6 +103,9 @@ def attend(task: TaskId) -> None:
         _tell(task.execution_id, task.step, lambda attempt: StepResumed(task.step, attempt), outputs)
     elif child is not None:
         deliver(child)
+    if _request(task) is None:
+        # Whoever gave the step up meanwhile may have looked for the child before it was there.
+        _stop_unwanted(task, child)
 
 
 def deliver(child: WorkflowExecution) -> None:
@@ -112,7 +157,13 @@ def stop_awaited(parent: WorkflowExecution) -> bool:
     return not found
 
 
-def _request(task: TaskId) -> Mapping[str, Json] | None:
+def _stop_unwanted(task: TaskId, child: WorkflowExecution | None) -> None:
+    """Stop an execution that a step was to wait for, if the step is over."""
+    if child is not None and child.parent_step is not None and child.is_live and _is_over(task):
+        executions.stop(child.execution_id)
+
+
+def _request(task: TaskId) -> Request | None:
     """What the step asked for; None if it does not wait, or not for an execution."""
     loaded = engine().store.load(task.execution_id)
     known = loaded[0].state.steps.get(task.step) if loaded else None
@@ -151,43 +202,6 @@ def _is_folded(state: State, step: StepId) -> bool:
 def _row(execution_id: str) -> WorkflowExecution | None:
     db.session.rollback()
     return db.session.get(WorkflowExecution, execution_id, populate_existing=True)
-
-
-def _begin(task: TaskId, request: Mapping[str, Json]) -> WorkflowExecution | None:
-    """Accept the execution that was asked for. None if the one that asked has ended. Raises `StepError`."""
-    parent = _row(task.execution_id)
-    if parent is None:
-        return None
-    limit = engine().settings.call_depth
-    if parent.depth >= limit:
-        raise DepthExceeded(
-            f"This would be call number {limit + 1} in a row: workflows that call one another have to come to an end. "
-            f"The limit is PIPELIT_CALL_DEPTH ({limit})."
-        )
-    target = _target(parent.workflow, request["workflow"])
-    trigger = plans.first_trigger(target, KIND)
-    if trigger is None:
-        raise ChildRefused(
-            f"The workflow '{target.slug}' cannot be called: give it the trigger 'Called by a workflow'."
-        )
-    step = task.step if request["is_awaited"] else None
-    execution_id = ancestry.child_id(task.execution_id, task.step)
-    try:
-        executions.begin(
-            target,
-            trigger,
-            TriggerEvent(KIND, {"payload": request["payload"], "text": request["text"]}),
-            by=db.session.get(UserProfile, parent.user_profile_id) if parent.user_profile_id else None,
-            execution_id=execution_id,
-            origin=Origin(parent.execution_id, task.step.node, step, parent.depth + 1),
-        )
-    except (Invalid, NotFound) as error:
-        raise ChildRefused(f"The workflow '{target.slug}' cannot run: {error.detail}") from error
-    except IntegrityError:
-        log.info("child_begun_by_another", execution_id=execution_id)
-    except WrongState:
-        return None
-    return _row(execution_id)
 
 
 def _target(caller: Workflow, wanted: Json) -> Workflow:

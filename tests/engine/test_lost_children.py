@@ -11,7 +11,7 @@ from pipelit.models import WorkflowExecution
 from pipelit.services import aftermath, ancestry, answers, children, executions
 from pipelit.services.answers import Answer
 from tests.engine.calls import callee, calling, children_of, doubling, sleeping
-from tests.engine.stories import attempts, author, outcome, started
+from tests.engine.stories import attempts, author, outcome, started, template
 from tests.support.hand import Hand
 
 
@@ -100,6 +100,35 @@ def test_a_child_whose_caller_ended_meanwhile_is_not_begun(hand: Hand) -> None:
         ancestry.attach(session, ancestry.Origin(row.execution_id, "call", ancestry.StepId("call")))
 
     assert children_of(row) == []
+
+
+def test_a_child_that_is_begun_while_its_iteration_is_given_up_is_stopped(hand: Hand) -> None:
+    """Whoever gives the iteration up looks for the child before it is there; whoever begins it looks once more."""
+    sleeping()
+    row = started(
+        {
+            "each": ("loop", {"items": [1, {}], "concurrency": 2, "failure": {"on_error": "continue"}}),
+            "pick": ("switch", {"rules": [{"field": "loop.item", "operator": "equals", "value": 1, "route": "call"}]}),
+            "call": ("workflow", {"workflow_slug": "callee"}),
+            "bad": template("{{ loop.item.nothing }}"),
+            "sorry": ("wait", {"external": True}),
+        },
+        "start -> each; each =body=> pick; pick.call -> call; pick.default -> bad; "
+        "call =return=> each; bad =return=> each; each!error -> sorry",
+    )
+    while not hand.waiting("triggers"):
+        hand.deliver()
+    assert [delivery.args[1] for delivery in hand.waiting()] == ["bad@each:1"]
+    attend = hand.take("triggers")
+
+    def begin_late(about: TaskId, request: children.Request) -> WorkflowExecution | None:
+        hand.run_all()
+        assert (outcome(row).status, children_of(row)) == ("interrupted", [])
+        return children.begin(about, request)
+
+    children.attend(TaskId.parse(attend.args[0]), begin_late)
+
+    assert [child.status for child in children_of(row)] == ["cancelled"]
 
 
 def test_cancelling_reaches_the_children_although_the_callers_state_is_lost(hand: Hand) -> None:

@@ -318,3 +318,30 @@ def test_a_lost_message_is_sent_again_although_newer_ones_wait(hand: Hand) -> No
     assert [delivery.task_id for delivery in hand.waiting()] == [f"{row.execution_id}:newer::a1", lost.task_id]
     hand.run_all()
     assert outcome(row).status == "completed"
+
+
+def test_a_message_that_is_lost_twice_takes_nothing_of_the_time_in_the_queue(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    first = hand.take()
+
+    for seconds in (31, 62, 93):
+        engine().recovery.sweep_deadlines(in_seconds(seconds))
+        again = hand.take()
+        assert abs(again.args[3] - first.args[3]) <= 1
+    hand.run(again)
+
+    (log,) = (log for log in outcome(row).logs if log.node_id == "a")
+    assert log.queued_ms > 0
+
+
+def test_a_message_that_stood_in_a_busy_queue_and_was_lost_takes_nothing_of_it_either(hand: Hand) -> None:
+    row = started({"a": template("a"), "b": template("b")}, "start -> a; start -> b")
+    lost = hand.take()
+    engine().recovery.sweep_deadlines(in_seconds(31))
+    assert [delivery.task_id for delivery in hand.waiting()] == [f"{row.execution_id}:b::a1"]
+    hand.take()
+
+    engine().recovery.sweep_deadlines(in_seconds(62))
+
+    found = {delivery.task_id: delivery.args[3] for delivery in hand.waiting()}
+    assert abs(found[lost.task_id] - lost.args[3]) <= 1

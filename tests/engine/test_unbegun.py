@@ -211,22 +211,53 @@ def test_one_step_that_cannot_be_taken_over_keeps_no_others(hand: Hand) -> None:
     assert outcome(broken).status != "completed"
 
 
-def test_one_end_that_cannot_be_followed_up_keeps_no_others(hand: Hand) -> None:
+def ends(hand: Hand, *, broken: int) -> list[WorkflowExecution]:
+    """Executions that have ended and were not followed up; of the first ones nothing can be made, the last is whole."""
     ada, workflow = author(), workflow_of("a")
-    broken, whole = (executions.start(workflow.slug, by=ada) for _ in range(2))
+    rows = [executions.start(workflow.slug, by=ada) for _ in range(broken + 1)]
     hand.run_all()
     engine().drain_journal()
     with transaction() as session:
-        ids = [broken.execution_id, whole.execution_id]
-        mine = update(WorkflowExecution).where(WorkflowExecution.execution_id.in_(ids))
-        session.execute(mine.values(needs_follow_up=True))
-        session.execute(
-            update(WorkflowExecution)
-            .filter_by(execution_id=broken.execution_id)
-            .values(parent_execution_id=whole.execution_id, parent_step="a@loop:nothing")
-        )
+        for position, row in enumerate(rows):
+            about: dict[str, Any] = {"completed_at": clock.now() - timedelta(seconds=broken - position)}
+            if position < broken:
+                about |= {"parent_execution_id": rows[-1].execution_id, "parent_step": "a@loop:nothing"}
+            mine = update(WorkflowExecution).filter_by(execution_id=row.execution_id)
+            session.execute(mine.values(needs_follow_up=True, **about))
+    return rows
+
+
+def test_one_end_that_cannot_be_followed_up_keeps_no_others(hand: Hand) -> None:
+    broken, whole = ends(hand, broken=1)
 
     assert aftermath.sweep(clock.now() + timedelta(seconds=5)) == 2
 
     assert not outcome(whole).needs_follow_up
     assert outcome(broken).needs_follow_up
+
+
+def test_ends_that_cannot_be_followed_up_keep_no_others_however_many_they_are(hand: Hand) -> None:
+    rows = ends(hand, broken=4)
+    before = clock.now() + timedelta(seconds=5)
+
+    looked_at = [aftermath.sweep(before, at_once=2) for _ in range(3)]
+
+    assert looked_at == [2, 2, 1]
+    assert [outcome(row).needs_follow_up for row in rows] == [True] * 4 + [False]
+    assert [aftermath.sweep(before, at_once=2) for _ in range(3)] == [2, 2, 0], "another round begins"
+
+
+def test_executions_that_cannot_start_keep_no_others_however_many_they_are(hand: Hand) -> None:
+    ada, workflow = author(), workflow_of("a")
+    rows = [executions.start(workflow.slug, by=ada) for _ in range(5)]
+    lose(hand, is_drained=False)
+    make_overdue(*rows)
+    for row in rows[:4]:
+        # What this server says of them is an error: something else stands where their state should be.
+        hand.redis.set(ExecutionKeys.of(row.execution_id).meta, "spoilt")
+
+    started = [engine().recovery.start_pending(at_once=2) for _ in range(3)]
+    hand.run_all()
+
+    assert started == [0, 0, 1]
+    assert outcome(rows[-1]).status == "completed"

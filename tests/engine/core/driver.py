@@ -231,7 +231,8 @@ def worked(step: StepId, attempt: int, answer: Answer) -> Event:
         case Fail():
             return failed(step, attempt, answer)
         case Lose(is_safe):
-            return StepLost(step, attempt, is_safe)
+            # Of the deaths in every second node somebody knows how they came.
+            return StepLost(step, attempt, is_safe, f"signal {attempt}" if ord(step.node[-1]) % 2 else "")
         case Wait():
             return StepSuspended(step, attempt)
 

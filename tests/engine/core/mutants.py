@@ -321,6 +321,30 @@ FAILURE = [
         properties.a_stopped_execution_names_the_step_that_failed,
         cases(form="start -> n0{ n1 }", policies=[FailurePolicy()]),
     ),
+    Mutant(
+        "5 failure",
+        "how the worker died is left out",
+        """how = f" ({event.reason})" if event.reason else \"\"""",
+        'how = ""',
+        properties.a_loss_is_told_with_its_reason,
+        BRANCHES,
+    ),
+    Mutant(
+        "5 failure",
+        "how the worker died is told although nobody knows",
+        """how = f" ({event.reason})" if event.reason else \"\"""",
+        'how = f" ({event.reason})"',
+        properties.a_loss_is_told_with_its_reason,
+        BRANCHES,
+    ),
+    Mutant(
+        "5 failure",
+        "a step that was not to be repeated is said to have died too often",
+        "reason = deaths if is_safe else",
+        "reason = deaths if True else",
+        properties.a_loss_is_told_with_its_reason,
+        BRANCHES,
+    ),
 ]
 HOLDS = [
     Mutant(

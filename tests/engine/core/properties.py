@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import TypeVar
 
-from pipelit.engine.core.commands import CollectResult, Finish, FinishLoop, HoldStep, RunStep, UseDefault
+from pipelit.engine.core.commands import CollectResult, Finish, FinishLoop, GiveUpLoop, HoldStep, RunStep, UseDefault
 from pipelit.engine.core.events import (
     Cancelled,
     Event,
@@ -192,6 +192,19 @@ def a_stopped_execution_names_the_step_that_failed(advance: Advance, case: Case)
         for finish in _commands(change, Finish):
             if finish.status is ExecutionStatus.FAILED:
                 assert (finish.step,) == _subject(change.event)
+
+
+def a_loss_is_told_with_its_reason(advance: Advance, case: Case) -> None:
+    """Rule 5: whoever hears that a step was given up with its worker hears why, and how that died if it is known."""
+    for change in _log(advance, case):
+        if not isinstance(change.event, StepLost) or not change.is_accepted:
+            continue
+        known, how = change.before.steps[change.event.step], f" ({change.event.reason})"
+        why = f"died {known.losses + 1} times" if change.event.is_safe else "not safe to repeat"
+        for command in change.commands:
+            if isinstance(command, Finish | CollectResult | GiveUpLoop) and command.failure is not None:
+                assert command.failure.code == "worker_lost"
+                assert command.failure.message.endswith(f"{why}{how if change.event.reason else ''}.")
 
 
 def a_held_step_waits_for_its_release(advance: Advance, case: Case) -> None:

@@ -91,6 +91,12 @@ def test_a_stopped_execution_names_the_step_that_failed(case: Case) -> None:
 
 @thorough
 @given(cases())
+def test_a_loss_is_told_with_its_reason(case: Case) -> None:
+    properties.a_loss_is_told_with_its_reason(advance, case)
+
+
+@thorough
+@given(cases())
 def test_a_held_step_waits_for_its_release(case: Case) -> None:
     properties.a_held_step_waits_for_its_release(advance, case)
 
