@@ -5,6 +5,7 @@ PipelitError(code, status, detail)
 ├─ NotFound · Unauthorized · Forbidden · TooLarge · TooManyRequests · UnsupportedEncoding · StaleVersion · Unavailable
 ├─ ExecutionFailed
 ├─ Dropped · Superseded        why an execution of a workflow with a limit was cancelled
+├─ ExecutionTimedOut           why an execution, and what was under way of it, was ended by the clock
 ├─ Conflict ─ AlreadyExists, WrongState, WorkflowBusy, LastAdmin, AlreadySetUp, RequestInProgress, AnswerLost
 ├─ Invalid(errors)            what the caller sent, by field
 │   └─ InvalidGraph(problems) every problem of a workflow at once
@@ -95,6 +96,12 @@ class Superseded(PipelitError):
     """An execution of a workflow that prefers newer ones was cancelled for one."""
 
     code, title = "superseded", "A newer one took its place"
+
+
+class ExecutionTimedOut(PipelitError):
+    """An execution took longer than its workflow allows."""
+
+    code, title = "execution_timed_out", "The execution took too long"
 
 
 class StartRefused(PipelitError):

@@ -1,9 +1,12 @@
-"""How long a step is put off before its next attempt."""
+"""How long a step is put off before its next attempt, and how long it may stand in a queue unasked."""
 
 import math
 import random
 
 from pipelit.engine.core.commands import RunStep
+
+UNCLAIMED_MS = 30_000
+"""How long a sent step may stay unclaimed before somebody asks whether its message is still there."""
 
 LONGEST_DELAY = 86_400.0
 """Seconds; the other side may ask for more patience than that, and does not get it."""

@@ -33,6 +33,7 @@ from pipelit.engine.entries import Checkpoint, Entry, Kind
 from pipelit.engine.narrator import Narrator, Report
 from pipelit.engine.reading import ClaimedStep
 from pipelit.engine.store import Transaction
+from pipelit.errors import StepCancelled
 from pipelit.extensions import db, transaction
 from pipelit.models.execution import ExecutionLog, StepCheckpoint
 
@@ -119,7 +120,7 @@ def record(step: ClaimedStep, event: Event, report: Report) -> None:
     match event:
         case StepSucceeded(about, attempt, route):
             notes.log(about, attempt, "success", report, route=route)
-        case StepFailed(about, attempt, failure):
+        case StepFailed(about, attempt, failure) if failure.code != StepCancelled.code:
             notes.log(about, attempt, "failed", report, failure=failure)
         case StepIterating(about, attempt, total):
             notes.items(about, attempt, total, report)

@@ -1,9 +1,10 @@
-"""How long steps wait for a person before and behind their run: noted in the working state while they are held."""
+"""How long steps wait for a person, or for their next attempt: noted in the working state while they do."""
 
 from pipelit.engine.core.graph import Plan
 from pipelit.engine.core.state import StepId
-from pipelit.engine.keys import held_field
+from pipelit.engine.keys import due_field, held_field
 from pipelit.engine.store import Store, Transaction
+from pipelit.engine.timing import Due
 
 
 class Holds:
@@ -35,6 +36,11 @@ class Holds:
         """How long a person was asked before the attempt: only the first one of a step waits for that."""
         is_first = attempt == 1 and self.plan.nodes[step.node].interrupt_before
         return self._stored(step) if is_first else 0.0
+
+    def put_off(self, step: StepId, attempt: int, delay: float, waited: float) -> None:
+        """Note when an attempt is due, for whoever breaks it off before; the one before it has waited so long."""
+        due = Due(attempt, self.at + delay, self.at, waited)
+        self.write.call("HSET", self.write.keys.data, due_field(step), due.text())
 
     def _stored(self, step: StepId) -> float:
         field = held_field(step)

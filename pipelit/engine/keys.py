@@ -73,7 +73,7 @@ def postponed_field(step: StepId) -> str:
 
 
 def due_field(step: StepId) -> str:
-    """Where it stands since when (ms) an attempt could have begun whose message may have been lost."""
+    """Where it stands when an attempt is due that was put off, or whose message may have been lost."""
     return f"due:{step}"
 
 

@@ -217,6 +217,9 @@ class Rebuilding(Transition):
     def _put_outputs(self, step: StepId, outputs: str) -> None:
         self.outputs[step] = outputs
 
+    def _break_off(self) -> None:
+        """Nothing: how far a step had come is not known after a loss."""
+
     def _write_outputs(self) -> None:
         for step in [step for step in self.outputs if step not in self.after.steps]:
             del self.outputs[step]

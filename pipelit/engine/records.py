@@ -79,7 +79,7 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
     started = [entry for entry in by_kind[Kind.STARTED] if entry.execution_id not in over]
     # A row that a worker wrote beforehand does not know yet how long its commit took, and what was waited for.
     logs = [_log_row(entry) for entry in by_kind[Kind.LOG]]
-    insert_once(session.connection(), LOGS, logs, completing=(*TIMES, "duration_ms"))
+    insert_once(session.connection(), LOGS, logs, completing=(*TIMES, "duration_ms"), agreeing="status")
     insert_once(session.connection(), CHECKPOINTS, [_checkpoint_row(entry) for entry in by_kind[Kind.CHECKPOINT]])
     for entry in by_kind[Kind.WAITED]:
         session.execute(_waited(entry))

@@ -14,10 +14,10 @@ from sqlalchemy import and_
 from sqlalchemy.exc import DBAPIError
 
 from pipelit import clock
-from pipelit.engine import census, endings, waiting
+from pipelit.engine import census, endings, timeouts, waiting
 from pipelit.engine.coordinator import Coordinator, Start
-from pipelit.engine.core.events import TimedOut
 from pipelit.engine.core.state import ExecutionStatus, StepId, StepStatus
+from pipelit.engine.delays import UNCLAIMED_MS
 from pipelit.engine.dispatch import due_ms
 from pipelit.engine.keys import (
     DEADLINES,
@@ -32,7 +32,8 @@ from pipelit.engine.lease import is_forsaken
 from pipelit.engine.losses import Losses
 from pipelit.engine.narrator import Report
 from pipelit.engine.rounds import Round
-from pipelit.engine.transition import ASK_AGAIN_MS, UNCLAIMED_MS
+from pipelit.engine.timing import Due
+from pipelit.engine.transition import ASK_AGAIN_MS
 from pipelit.engine.worker import Worker
 from pipelit.errors import PipelitError, StartRefused
 from pipelit.extensions import AWAY, db, settings
@@ -213,7 +214,10 @@ class Recovery:
         self.worker.lost(task)
 
     def _time_out(self, execution_id: str) -> None:
-        if not self.coordinator.tell(execution_id, TimedOut()):
+        score: Any = self.redis.zscore(DEADLINES, execution_id)
+        loaded = self.coordinator.store.load(execution_id)
+        seconds = None if loaded is None or score is None else round((score - loaded[1].started_ms) / 1000)
+        if not self.coordinator.tell(execution_id, lambda state: timeouts.event(state, seconds), known=loaded):
             self.redis.zrem(DEADLINES, execution_id)
 
     def _current(self, task: TaskId) -> StepStatus | None:
@@ -258,12 +262,11 @@ class Recovery:
         """Since when the attempt could have begun: its first deadline tells, and what that told is kept."""
         data, field = ExecutionKeys.of(task.execution_id).data, due_field(task.step)
         kept: Any = self.redis.hget(data, field)
-        attempt, _, due = str(kept or "").partition(" ")
-        if attempt == str(task.attempt):
-            return float(due)
+        if (due := Due.of(task.attempt, kept)) is not None:
+            return due.due_ms
         score: Any = self.redis.zscore(DEADLINES, str(task))
         found = float(at_ms if score is None else score if was_postponed else score - UNCLAIMED_MS)
-        self.redis.hset(data, field, f"{task.attempt} {found}")
+        self.redis.hset(data, field, Due(task.attempt, found).text())
         return found
 
     def _is_drained(self, lane: str, since_ms: int) -> bool:

@@ -1,6 +1,8 @@
 """Where the time of an attempt goes: the moments between which its kinds of time lie."""
 
+import json
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from pipelit import clock
 from pipelit.engine.narrator import Report
@@ -38,6 +40,27 @@ class Stopwatch:
     def __str__(self) -> str:
         """As a claim carries it, for whoever has to report that the attempt was lost."""
         return f"{self.due_ms} {self.started_ms}"
+
+
+class Due(NamedTuple):
+    """When an attempt is due, as the working state keeps it of one that was put off or sent again.
+
+    `failed_ms` is when the attempt before it failed, and `waited_ms` how long that one had waited until then.
+    """
+
+    attempt: int
+    due_ms: float
+    failed_ms: float | None = None
+    waited_ms: float = 0.0
+
+    def text(self) -> str:
+        return json.dumps(self)
+
+    @classmethod
+    def of(cls, attempt: int, text: str | None) -> Self | None:
+        """Read what `text` wrote, if it is about this attempt."""
+        kept = None if text is None else cls(*json.loads(text))
+        return kept if kept is not None and kept.attempt == attempt else None
 
 
 def report_of_lost(claim: str | None, at: float) -> Report:

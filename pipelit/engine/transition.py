@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from pipelit.engine import groups, values, waiting
+from pipelit.engine import broken_off, groups, values, waiting
 from pipelit.engine.compiler import ERROR_PORT
 from pipelit.engine.core import codec
 from pipelit.engine.core.commands import (
@@ -31,7 +31,7 @@ from pipelit.engine.core.events import (
 )
 from pipelit.engine.core.graph import Json, Plan
 from pipelit.engine.core.state import HELD, ExecutionStatus, State, StepId, StepStatus, takes
-from pipelit.engine.delays import delay_of
+from pipelit.engine.delays import UNCLAIMED_MS, delay_of
 from pipelit.engine.dispatch import Dispatcher
 from pipelit.engine.entries import Checkpoint
 from pipelit.engine.holds import Holds
@@ -53,9 +53,6 @@ from pipelit.engine.store import Meta, Snapshot, Store, Transaction
 from pipelit.engine.timing import Stopwatch
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
-
-UNCLAIMED_MS = 30_000
-"""How long a sent step may stay unclaimed before somebody asks whether its message is still there."""
 
 WITHIN_MS = 30_000
 """What is due within this time gets a countdown message; what is due later is found by the sweep of deadlines alone."""
@@ -98,6 +95,7 @@ class Transition:
         self.holds = Holds(tools.store, self.write, plan, at)
         self.outputs: dict[StepId, str] = {}
         self.in_place: RunStep | None = None
+        self.about: StepId | None = None
         self.iterations = Iterations(tools.store, self.write, tools.blob_bytes)
         self.delays: dict[StepId, float] = {}
         """In ms, of the steps that are tried again later."""
@@ -124,6 +122,7 @@ class Transition:
         self.before, self.after = before, after
         self.in_place = following(self.plan, commands) if self.here else None
         self.delays = {run.step: delay_of(run, self.at) for run in commands if isinstance(run, RunStep) and run.delay}
+        self.about = getattr(event, "step", None)
         self._tell_event(event, report)
         # Before the commands: a step that was answered may be held at once, and that is another question.
         self._release()
@@ -169,8 +168,10 @@ class Transition:
         gone += [step for step in self.outputs if step not in self.after.steps and step not in gone]
         self.write.delete_fields(keys.data, [name(step) for step in gone for name in STEP_FIELDS])
         self.write.delete_fields(keys.meta, [claim_field(step) for step in gone])
-        ended = (step for step in gone if step in self.before.steps and not self.before.steps[step].is_settled)
+        ended = [step for step in gone if step in self.before.steps and not self.before.steps[step].is_settled]
         self.write.unwatch(*(self._task_id(step, self.before.steps[step].attempt) for step in ended))
+        if ended and not self.after.status.is_final:
+            self._break_off()
 
     def _call_journal_writer(self) -> None:
         is_over = self.after.status.is_final
@@ -260,11 +261,14 @@ class Transition:
         self.tell.step(step, "success", output=report.outputs)
 
     def _failed(self, step: StepId, attempt: int, failure: Failure, report: Report) -> None:
-        waited = self.holds.before(step, attempt) + self.delays.get(step, 0.0)
+        delay = self.delays.get(step, 0.0)
+        waited = self.holds.before(step, attempt) + delay
         duration = self.tell.log(step, attempt, "failed", report, failure=failure, waited_ms=waited)
         self.tell.step(
             step, "failed", error=failure.message, error_code=failure.code, duration_ms=duration, attempt=attempt
         )
+        if delay:
+            self.holds.put_off(step, attempt + 1, delay, self.tell.waiting[step] - delay)
         known = self.after.steps.get(step)
         if known is not None and known.status is StepStatus.FAILED:
             error: dict[str, Json] = {"message": failure.message, "code": failure.code, "node_id": step.node}
@@ -353,9 +357,14 @@ class Transition:
         in_flight = [self._task_id(step, self.before.steps[step].attempt) for step in self.before.in_flight]
         self.write.unwatch(self.write.execution_id, *in_flight)
         self.write.call("HSET", self.write.keys.meta, "status", command.status)
+        self._break_off()
         if self.meta.group:
             groups.free(self.write, self.meta.group, self.tools.dispatcher.start_next(self.meta.group))
         self.tell.ended(command.status, self.meta.started_ms, output, command.failure, command.step)
+
+    def _break_off(self) -> None:
+        """Write down which steps come to no end of their own by this."""
+        broken_off.write_down(self.tell, self.holds, self.before, self.after, self.about)
 
     def _final_output(self) -> str | None:
         """The value of the one step that nothing followed; of several, an object by node; None if there is none."""

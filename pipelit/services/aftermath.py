@@ -97,16 +97,12 @@ def _told(failed: WorkflowExecution) -> dict[str, Json]:
         "workflow_name": failed.workflow.name,
         "status": failed.status,
         "node_id": failed.error_node_id,
-        "error": failed.error_message or _time_out(failed),
-        "error_code": failed.error_code or failed.status,
+        "error": failed.error_message,
+        "error_code": failed.error_code,
         "trigger": failed.trigger,
         "started_at": _utc(failed.started_at),
         "ended_at": _utc(failed.completed_at),
     }
-
-
-def _time_out(failed: WorkflowExecution) -> str:
-    return f"The execution ran longer than its workflow allows ({failed.workflow.max_execution_seconds} s)."
 
 
 def _utc(time: datetime | None) -> str | None:

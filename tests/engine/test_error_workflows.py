@@ -76,7 +76,11 @@ def test_an_execution_that_takes_too_long_is_reported(hand: Hand) -> None:
 
     (told,) = alarms()
     error = told.trigger_output["error"]
-    assert (error["status"], error["error_code"], error["node_id"]) == ("timed_out", "timed_out", None)
+    assert (error["status"], error["error_code"], error["node_id"]) == (
+        "timed_out",
+        "execution_timed_out",
+        "pause",
+    )
     assert "60 s" in error["error"]
 
 

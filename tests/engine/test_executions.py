@@ -224,7 +224,7 @@ def test_cancel_stops_what_was_on_its_way(hand: Hand) -> None:
     hand.run_all()
 
     assert cancelled.status == "cancelled"
-    assert statuses(row) == {"start": "success"}
+    assert statuses(row) == {"start": "success", "greet": "cancelled"}
 
 
 def test_editing_a_workflow_does_not_change_the_execution_in_flight(hand: Hand) -> None:

@@ -286,18 +286,6 @@ def test_steps_side_by_side_add_up_to_more_than_the_wall_clock(hand: Hand) -> No
     assert found.queued_ms + found.run_ms > found.wall_ms
 
 
-def test_what_was_under_way_when_its_execution_was_stopped_has_no_row(hand: Hand) -> None:
-    ada = author()
-    row = started({"a": template("a")}, "start -> a", by=ada)
-    assert time_of(row).wall_ms is None
-
-    executions.cancel(row.execution_id, by=ada)
-
-    found = time_of(row)
-    assert found.wall_ms is not None
-    assert (found.queued_ms, found.run_ms) == (0, 0)
-
-
 def test_what_a_step_waited_after_its_row_was_written_is_told_once_however_often_it_is_written(hand: Hand) -> None:
     row = started({"a": template("a")}, "start -> a")
     hand.run_all()

@@ -10,7 +10,7 @@ from pipelit.api.schemas.base import AnswerSchema, Schema
 from pipelit.services import sizes
 
 STATUSES = ("pending", "running", "interrupted", "completed", "failed", "cancelled", "timed_out")
-STEP_STATUSES = ("pending", "running", "waiting", "success", "failed", "skipped")
+STEP_STATUSES = ("pending", "running", "waiting", "success", "failed", "skipped", "cancelled", "timed_out")
 MOST_EVENTS = 1000
 LONGEST_WAIT = 60
 LONGEST_ID = 36

@@ -87,7 +87,10 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """The execution ran longer than its workflow allows."""
+    """The execution ran longer than its workflow allows; `failure` says so, `where` is a step that was under way."""
+
+    failure: Failure | None = None
+    where: StepId | None = None
 
 
 Event = (

@@ -73,8 +73,8 @@ class _Transition:
                 self._release(step, is_after)
             case Cancelled(failure):
                 self._finish(ExecutionStatus.CANCELLED, failure=failure)
-            case TimedOut():
-                self._finish(ExecutionStatus.TIMED_OUT)
+            case TimedOut(failure, where):
+                self._finish(ExecutionStatus.TIMED_OUT, where, failure)
             case _:
                 self._apply_to_attempt(event)
         self._propagate()

@@ -29,6 +29,8 @@ Value = None | str | list["Value"]
 BUDGET = 6_000
 """Events after which a run counts as endless; the largest plans that are drawn need a tenth of it."""
 
+STOPPED = Failure("stopped", "by a rule")
+
 FAILED_ITEM = "failed"
 """The value of an iteration that failed, whichever of its steps did."""
 
@@ -171,9 +173,9 @@ class Driver:
     def _move(self, move: Move) -> None:
         match move.kind:
             case Kind.CANCEL:
-                self.tell(Cancelled())
+                self.tell(Cancelled(STOPPED))
             case Kind.TIME_OUT:
-                self.tell(TimedOut())
+                self.tell(TimedOut(STOPPED, next(self.state.in_flight, None)))
             case Kind.REPEAT if self.log:
                 self.tell(self.log[move.pick % len(self.log)].event)
             case Kind.CONTRADICT if self.log:

@@ -226,6 +226,22 @@ ONCE = [
     ),
     Mutant(
         "4 once",
+        "a cancelled execution does not say why",
+        "self._finish(ExecutionStatus.CANCELLED, failure=failure)",
+        "self._finish(ExecutionStatus.CANCELLED)",
+        properties.an_execution_ends_once,
+        STOPPED,
+    ),
+    Mutant(
+        "4 once",
+        "an execution that took too long does not say where it was",
+        "self._finish(ExecutionStatus.TIMED_OUT, where, failure)",
+        "self._finish(ExecutionStatus.TIMED_OUT, failure=failure)",
+        properties.an_execution_ends_once,
+        cases(ends=[Kind.TIME_OUT]),
+    ),
+    Mutant(
+        "4 once",
         "an execution starts again",
         "        if self.status is not ExecutionStatus.PENDING:\n            return\n",
         "",

@@ -150,15 +150,16 @@ def an_execution_ends_once(advance: Advance, case: Case) -> None:
     assert len(finishes) == 1
     assert driver.commands[-1] is finishes[0]
     assert finishes[0].status is final.status
-    assert (finishes[0].failure is not None) is (final.status is ExecutionStatus.FAILED)
+    assert (finishes[0].failure is None) is (final.status is ExecutionStatus.COMPLETED)
     if final.status is ExecutionStatus.COMPLETED:
         assert not list(final.in_flight)
     for change in driver.log:
         assert advance(case.plan, final, change.event)[0] is final
         if isinstance(change.event, Cancelled | TimedOut) and change.is_accepted:
-            assert [type(command) for command in change.commands] == [Finish], "a stop starts nothing"
             is_cancel = isinstance(change.event, Cancelled)
-            assert final.status is (ExecutionStatus.CANCELLED if is_cancel else ExecutionStatus.TIMED_OUT)
+            status = ExecutionStatus.CANCELLED if is_cancel else ExecutionStatus.TIMED_OUT
+            finish = Finish(status, getattr(change.event, "where", None), change.event.failure)
+            assert change.commands == (finish,), "a stop starts nothing, and says why and where"
 
 
 def a_failure_follows_the_policy(advance: Advance, case: Case) -> None:
