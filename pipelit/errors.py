@@ -89,7 +89,7 @@ class ExecutionFailed(PipelitError):
 class Dropped(PipelitError):
     """An execution of a workflow that lets none wait came while as many ran as may."""
 
-    code, title = "dropped", "Not begun"
+    code, status, title = "dropped", 429, "Not begun"
 
 
 class Superseded(PipelitError):

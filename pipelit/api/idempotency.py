@@ -28,7 +28,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 HEADER = "Idempotency-Key"
 VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,128}")
-REPLAYED_HEADERS = ("Content-Type", "ETag", "Location")
+REPLAYED_HEADERS = ("Content-Type", "ETag", "Location", "Retry-After")
 
 
 def idempotent(view: View) -> View:

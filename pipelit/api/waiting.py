@@ -30,10 +30,11 @@ PROMPT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an execution ended; `output` is what came out of it."""
+    """How an execution ended; `output` is what came out of it, `error_code` why nothing did."""
 
     status: str
     output: Json
+    error_code: str | None = None
 
 
 def start_and_wait(start: Start, seconds: float) -> WorkflowExecution:
@@ -85,11 +86,11 @@ def _ending(event: LiveEvent) -> Ending | None:
     content = told["data"]
     if told["type"] not in ENDS or content.get("truncated") or '"$blob"' in event.body:
         return None
-    return Ending(content["status"], content.get("output"))
+    return Ending(content["status"], content.get("output"), content.get("error_code"))
 
 
 def _recorded_ending(execution_id: str) -> Ending | None:
     row = executions.get(execution_id, by=None)
-    ending = None if row.is_live else Ending(row.status, execution_details.final_output(row))
+    ending = None if row.is_live else Ending(row.status, execution_details.final_output(row), row.error_code)
     db.session.remove()
     return ending

@@ -10,18 +10,20 @@ from pipelit import clock
 from pipelit.api import bodies, live
 from pipelit.api.auth import open_route
 from pipelit.api.blueprint import Blueprint
-from pipelit.api.errors import problem
+from pipelit.api.errors import SECONDS_UNTIL_RETRY, problem
 from pipelit.api.idempotency import HEADER, once
 from pipelit.api.marks import IDEMPOTENT, mark
 from pipelit.api.schemas.execution import StartedSchema
 from pipelit.api.waiting import Ending, start_and_hear_end
-from pipelit.errors import ExecutionFailed
+from pipelit.errors import Dropped, ExecutionFailed
 from pipelit.models import WorkflowExecution
 from pipelit.services import webhooks
 from pipelit.services.triggers import Match
 from pipelit.services.webhooks import Delivery
 
 blueprint = Blueprint("webhooks", "/webhooks", "Addresses that start workflows.")
+
+DROPPED = "As many executions of the workflow run as may, and it lets none wait. Nothing of this one has run."
 
 FAILURES = {
     "failed": "The workflow failed.",
@@ -41,6 +43,7 @@ class Webhook(MethodView):
     @blueprint.refusal(413)
     @blueprint.refusal(415)
     @blueprint.refusal(422)
+    @blueprint.refusal(429)
     def post(self, path: str) -> Response:
         """Start the workflow whose webhook has this path, if the webhook takes this method."""
         path = path.removesuffix("/")
@@ -79,5 +82,9 @@ def _ended(row: WorkflowExecution, ending: Ending) -> Response:
     """The output as it is; of a failure only that there was one, because the caller is a stranger."""
     if ending.status == "completed":
         return Response(json.dumps(ending.output), content_type="application/json")
+    if ending.error_code == Dropped.code:
+        response = problem(Dropped.status, Dropped.code, Dropped.title, DROPPED, execution_id=row.execution_id)
+        response.headers["Retry-After"] = str(SECONDS_UNTIL_RETRY)
+        return response
     failed = ExecutionFailed(FAILURES[ending.status])
     return problem(failed.status, failed.code, failed.title, failed.detail, execution_id=row.execution_id)

@@ -191,5 +191,16 @@ def _unreadable(topology: Topology, node: WorkflowNode, names: set[NodeId]) -> I
             yield Problem("unknown_name", f"{here} reads '{name}', and no node is called so.{hint}", here)
         elif (around := topology.loops_around[name]) != loops[: len(around)]:
             yield Problem("inside_loop", f"{here} reads '{name}', which runs once per item inside {around[-1]}.", here)
+        elif name in loops:
+            yield Problem("own_loop", _own_loop(here, name, loops), here)
         elif name not in topology.ancestors[here]:
             yield Problem("not_before", f"{here} reads '{name}', which does not run before it.", here)
+
+
+def _own_loop(here: NodeId, loop: NodeId, loops: Sequence[NodeId]) -> str:
+    """What is to be written in the place of a loop's own name, by a node inside it."""
+    around = ".".join([LOOP, *["parent"] * (len(loops) - 1 - loops.index(loop))])
+    return (
+        f"{here} reads '{loop}', the loop around it, which has no outputs before it is over. "
+        f"Write {around}.item, {around}.index or {around}.total."
+    )

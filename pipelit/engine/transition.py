@@ -290,7 +290,7 @@ class Transition:
             case SkipStep(step):
                 self.tell.skipped(step)
             case UseDefault(step):
-                outputs = values.encode_outputs({"output": self.plan.nodes[step.node].policy.default})
+                outputs = values.encode_outputs(values.default_outputs(self.plan.nodes[step.node]))
                 self._put_outputs(step, outputs)
                 self.tell.step(step, "success", output=outputs)
             case CollectResult():

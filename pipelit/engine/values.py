@@ -4,8 +4,10 @@ import json
 from collections.abc import Mapping
 
 from pipelit.engine.core.codec import dump_json
-from pipelit.engine.core.graph import Json
+from pipelit.engine.core.graph import Json, PlanNode
 from pipelit.errors import OutputInvalid
+from pipelit.nodes import registry
+from pipelit.nodes.base import StepNode
 
 SHOWN_BYTES = 16_384
 """How much of an output an event carries."""
@@ -22,6 +24,14 @@ def encode_outputs(outputs: Mapping[str, Json]) -> str:
             except (TypeError, ValueError, RecursionError) as error:
                 raise OutputInvalid(f"The output '{port}' cannot be written as JSON: {error}.") from error
         raise OutputInvalid("The names of the outputs must be text.") from None
+
+
+def default_outputs(node: PlanNode) -> Mapping[str, Json]:
+    """What stands in for the outputs of a step that was given up, by port."""
+    node_type, default = registry.get(node.type), node.policy.default
+    ports = node_type.stand_in(default) if isinstance(node_type, StepNode) else None
+    # A plan of before may have a default that its type would not be given any more.
+    return {"output": default} if ports is None else ports
 
 
 def result_of(outputs: str) -> str:

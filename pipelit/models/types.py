@@ -1,6 +1,6 @@
 """The declarative base and the column types that all rows share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,33 @@ class Base(DeclarativeBase):
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """An autoincrementing key that will not run out; SQLite counts only in INTEGER, which is as wide there."""
 
-JsonValue = JSON(none_as_null=True)
+
+class ExactJson(TypeDecorator[Any]):
+    """JSON that comes back as it was, numbers too.
+
+    To SQLite the column is numeric: text that looks like a number becomes one, of 64 bits. Bytes are left as they are.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        write = super().bind_processor(dialect)
+        if write is None or dialect.name != "sqlite":
+            return write
+
+        def written(value: Any) -> Any:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            return write(value).encode() if is_number else write(value)
+
+        return written
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """As JSON itself does it."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
+JsonValue = ExactJson(none_as_null=True)
 """Any JSON; `None` is SQL NULL. Not JSONB, which refuses NUL characters and lone surrogates that people do send."""
 
 JsonText = Text()

@@ -19,6 +19,7 @@ from pipelit.integrations.http import HttpClient
 from pipelit.nodes.outcome import Outcome
 from pipelit.nodes.ports import Category, DataType, EdgeLabel, Json, Port
 from pipelit.nodes.settings import config, messages_by_path, nested, schema_class, secret_names, setting
+from pipelit.nodes.values import described
 
 
 @config
@@ -82,7 +83,7 @@ class Failure:
     default: Json = setting(
         fields.Raw(allow_none=True),
         title="Default output",
-        help="Stands in for the output when the node fails.",
+        help="Stands in for the outputs when the node fails: an object of ports by name, or else the port `output`.",
         default=None,
         is_literal=True,
         visible_when={"on_error": "default"},
@@ -261,6 +262,31 @@ class StepNode(NodeType[C]):
     @abstractmethod
     def run(self, config: C, context: StepContext) -> Outcome:
         """Do the work. Raise a `StepError` for a failure that has a name; anything else is reported as a bug."""
+
+    def check(self, values: Mapping[str, Json]) -> dict[str, Json]:
+        """The same; a default value has to name outputs that the type has."""
+        checked = super().check(values)
+        failure = checked.get("failure")
+        if isinstance(failure, dict) and failure.get("on_error") == "default":
+            default = failure.get("default")
+            if self.stand_in(default) is None:
+                message = f"Give an object of outputs by port, not {described(default)}: {self._named_ports()}"
+                raise Invalid(f"failure.default: {message}", {"config.failure.default": [message]})
+        return checked
+
+    def stand_in(self, default: Json) -> dict[str, Json] | None:
+        """The outputs by port that a default value stands for; None if it is none that this type has.
+
+        An object whose names are all ports is one value for each; anything else is the port `output`.
+        """
+        ports = {port.name for port in self.outputs}
+        if isinstance(default, dict) and default and default.keys() <= ports:
+            return dict(default)
+        return {"output": default} if "output" in ports else None
+
+    def _named_ports(self) -> str:
+        named = ", ".join(port.name for port in self.outputs)
+        return f"{self.title} has the ports {named}." if named else f"{self.title} has no outputs, so choose continue."
 
     def reads(self, values: Mapping[str, Json]) -> Iterable[str]:
         """First segments of the paths that the config names outside of expressions (`hook` of `hook.body`)."""

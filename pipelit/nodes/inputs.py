@@ -1,10 +1,12 @@
 """What came in along the edges, as one value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pipelit.errors import ConfigError
 from pipelit.nodes.base import Input
 from pipelit.nodes.ports import Json
+from pipelit.nodes.settings import is_template
 from pipelit.nodes.values import described
 
 
@@ -33,7 +35,18 @@ def list_of(given: Json, inputs: Sequence[Input], setting: str) -> list[Json]:
     value, source = (given, setting) if given is not None else (passed_on(inputs), "the input")
     if isinstance(value, list):
         return value
-    raise ConfigError(f"{setting}: {source} is not a list but {described(value)}. Name the list by an expression.")
+    raise ConfigError(f"{setting}: {_no_list(value, source)}")
+
+
+def list_problems(values: Mapping[str, Any], setting: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with such a setting as far as it can be told beforehand: it is there, and no list."""
+    value = values.get(setting)
+    if value is not None and not isinstance(value, list) and not is_template(value):
+        yield setting, _no_list(value, setting)
+
+
+def _no_list(value: Json, source: str) -> str:
+    return f"{source} is not a list but {described(value)}. Name the list by an expression."
 
 
 def _items(value: Json) -> Iterator[Json]:

@@ -1,5 +1,6 @@
 """What executions ask and wait for, and the answers they get from people and from strangers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,10 @@ from pipelit.engine.narrator import Report
 from pipelit.engine.runtime import engine
 from pipelit.errors import Conflict, Invalid, NotFound, WrongState
 from pipelit.extensions import db
-from pipelit.models import PendingTask, PendingTaskApprover, UserProfile, Workflow, WorkflowExecution
+from pipelit.models import ExecutionLog, PendingTask, PendingTaskApprover, UserProfile, Workflow, WorkflowExecution
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
-from pipelit.nodes.flow.human_confirmation import filled_in
+from pipelit.nodes.flow.human_confirmation import HumanConfirmation, filled_in
 from pipelit.services import edits, executions, reports, rights
 from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
@@ -106,6 +107,8 @@ def _answerable(row: WorkflowExecution, by: UserProfile) -> Sequence[PendingTask
     if rights.access_of(row.workflow, by).includes(Access.EDITOR):
         return db.session.scalars(mine).all()
     found = db.session.scalars(mine.where(_is_named(by))).all()
+    if not found and _was_named(row.execution_id, by):
+        raise WrongState("What this execution asked you has been answered, or is not asked any more.")
     if not found:
         executions.get(row.execution_id, by=by, needed=Access.EDITOR)
     return found
@@ -118,6 +121,13 @@ def _may_answer(by: UserProfile) -> ColumnElement[bool]:
 def _is_named(by: UserProfile) -> ColumnElement[bool]:
     named = select(PendingTaskApprover.task_id).where(PendingTaskApprover.username == by.username)
     return PendingTask.task_id.in_(named)
+
+
+def _was_named(execution_id: str, by: UserProfile) -> bool:
+    """Whether a question that is over now named this user: its step's row has what was asked."""
+    asked = (ExecutionLog.execution_id == execution_id, ExecutionLog.component_type == HumanConfirmation.type)
+    inputs = db.session.scalars(select(ExecutionLog.input).where(*asked, ExecutionLog.input.is_not(None)))
+    return any(by.username in (json.loads(given).get("approvers") or ()) for given in inputs if given)
 
 
 def _chosen(tasks: Sequence[PendingTask], given: Answer) -> PendingTask:

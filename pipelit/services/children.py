@@ -39,6 +39,9 @@ KIND = "workflow"
 Request = Mapping[str, Json]
 """What a step asks for that calls a workflow."""
 
+MOST_NAMED = 20
+"""How many workflows of a chain of calls are named."""
+
 ENDINGS = {"failed": "failed", "timed_out": "took too long", "cancelled": "was cancelled"}
 
 
@@ -50,8 +53,8 @@ def begin(task: TaskId, request: Request) -> WorkflowExecution | None:
     limit = engine().settings.call_depth
     if parent.depth >= limit:
         raise DepthExceeded(
-            f"This would be call number {limit + 1} in a row: workflows that call one another have to come to an end. "
-            f"The limit is PIPELIT_CALL_DEPTH ({limit})."
+            f"Workflows called one another {limit} times in a row, which is the limit (PIPELIT_CALL_DEPTH): "
+            f"{_chain(parent)} → {request['workflow']}. They have to come to an end by themselves."
         )
     target = _target(parent.workflow, request["workflow"])
     trigger = plans.first_trigger(target, KIND)
@@ -114,7 +117,7 @@ def deliver(child: WorkflowExecution) -> None:
         return
     step = StepId.parse(child.parent_step)
     if child.status != "completed":
-        failure = Failure(ChildFailed.code, _sentence(child))
+        failure = _failure(child)
         _tell(child.parent_execution_id, step, lambda attempt: StepFailed(step, attempt, failure), {})
         return
     try:
@@ -223,6 +226,24 @@ def _tell(execution_id: str, step: StepId, event: "reports.EventOf", outputs: Ma
     kept: Report = engine().recovery.kept_report(execution_id, step)
     report = reports.with_outputs(kept, execution_id, outputs) if outputs else kept
     engine().coordinator.tell(execution_id, chosen, report)
+
+
+def _failure(child: WorkflowExecution) -> Failure:
+    """What the end of an execution is to the step that waited; that calls go too deep is said once, as it is."""
+    if child.error_code == DepthExceeded.code and child.error_message:
+        return Failure(DepthExceeded.code, child.error_message)
+    return Failure(ChildFailed.code, _sentence(child))
+
+
+def _chain(row: WorkflowExecution) -> str:
+    """The workflows that called one another to get to an execution, the first one first; of many, the ends."""
+    slugs = [row.workflow.slug]
+    while row.depth and row.parent_execution_id and (parent := _row(row.parent_execution_id)) is not None:
+        row = parent
+        slugs.insert(0, row.workflow.slug)
+    if len(slugs) > MOST_NAMED:
+        slugs = [*slugs[: MOST_NAMED // 2], "…", *slugs[-MOST_NAMED // 2 :]]
+    return " → ".join(slugs)
 
 
 def _sentence(child: WorkflowExecution) -> str:

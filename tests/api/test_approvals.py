@@ -76,7 +76,12 @@ def test_an_answer_is_checked_field_by_field_and_counts_once(
     answered = normal.post(address, {"task_id": task_id, "data": {"reason": "broken"}})
     assert (answered.status_code, answered.json["status"]) == (200, "completed")
     assert admin.post(address, {"data": {"reason": "again"}}).status_code == 409
+    late = normal.post(address, {"data": {"reason": "again"}})
+    assert (late.status_code, late.json["code"]) == (409, "wrong_state")
+    assert stranger.post(address, {"data": {"reason": "mine"}}).status_code == 404
     work()
+    assert normal.post(address, {"data": {"reason": "again"}}).status_code == 409
+    assert stranger.post(address, {"data": {"reason": "mine"}}).status_code == 404
     assert admin.post(address, {"data": {"reason": "again"}}).status_code == 409
 
     assert admin.get(address.removesuffix("resume/")).json["final_output"]["decided_by"] == "grace"

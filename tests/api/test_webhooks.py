@@ -92,6 +92,20 @@ def test_an_answer_of_any_size_arrives_whole(admin: Caller, anonymous: Caller, a
             assert len(anonymous.post("/webhooks/orders", {"size": size}).json) == size
 
 
+def test_one_that_is_dropped_is_told_to_try_again(admin: Caller, anonymous: Caller, live: Live) -> None:
+    live.limits = replace(live.limits, webhook=20)
+    open_shop(admin, {"respond": "last"}, max_concurrent=1, overlap="drop")
+    address = "/workflows/shop/execute/"
+    assert admin.post(address).status_code == 202
+
+    answer = anonymous.post("/webhooks/orders", {"name": "Ada"})
+
+    assert (answer.status_code, answer.json["code"]) == (429, "dropped")
+    assert int(answer.headers["Retry-After"]) >= 1
+    found = admin.get(f"/executions/{answer.json['execution_id']}/").json
+    assert (found["status"], found["error_code"]) == ("cancelled", "dropped")
+
+
 def test_a_failure_says_that_it_failed_and_nothing_more(
     admin: Caller, anonymous: Caller, app: Flask, live: Live, work: Work
 ) -> None:

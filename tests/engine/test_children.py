@@ -190,7 +190,12 @@ def test_a_workflow_that_calls_itself_without_end_is_told_so(hand: Hand) -> None
     deepest = db.session.query(WorkflowExecution).filter_by(depth=10).one()
     assert db.session.query(WorkflowExecution).count() == 11
     assert (outcome(deepest).error_code, outcome(row).status) == ("depth_exceeded", "failed")
-    assert "PIPELIT_CALL_DEPTH" in outcome(deepest).error_message
+    said = outcome(deepest).error_message
+    assert "10 times in a row, which is the limit (PIPELIT_CALL_DEPTH)" in said
+    assert f"{row.workflow.slug} → callee → callee" in said
+    # Everybody up to the first caller says the same, once.
+    assert {outcome(each).error_message for each in db.session.query(WorkflowExecution).all()} == {said}
+    assert outcome(row).error_code == "depth_exceeded"
 
 
 def test_with_the_caller_everything_it_waits_for_is_cancelled_down_to_the_last(hand: Hand) -> None:

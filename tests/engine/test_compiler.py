@@ -46,6 +46,20 @@ CASES = {
         ),
         {("inside_loop", "b")},
     ),
+    "own_loop": (
+        draw(
+            {**START, "each": LOOP, "a": template("{{ each.item }}")},
+            "start -> each; each =body=> a; a =return=> each",
+        ),
+        {("own_loop", "a")},
+    ),
+    "items_no_list": (
+        draw(
+            {**START, "each": ("loop", {"items": 5}), "a": template()},
+            "start -> each; each =body=> a; a =return=> each",
+        ),
+        {("config_invalid", "each")},
+    ),
     "edge_crosses_loop": (
         draw(
             {**START, "each": LOOP, "a": template(), "b": template()},
@@ -224,3 +238,17 @@ def test_a_node_reads_what_its_expressions_and_its_paths_name() -> None:
     )
 
     assert compiled(drawing).nodes["s"].reads == ("a", "b")
+
+
+def test_who_reads_a_loop_around_it_is_told_what_to_write_instead() -> None:
+    nodes, edges = draw(
+        {**START, "outer": LOOP, "inner": LOOP, "a": template("{{ outer.item }} {{ inner.item }}")},
+        "start -> outer; outer =body=> inner; inner =body=> a; a =return=> inner; inner =return=> outer",
+    )
+
+    told = [problem.message for problem in problems(nodes, edges) if problem.code == "own_loop"]
+
+    assert [message.partition("Write ")[2] for message in told] == [
+        "loop.item, loop.index or loop.total.",
+        "loop.parent.item, loop.parent.index or loop.parent.total.",
+    ]

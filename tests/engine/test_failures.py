@@ -18,10 +18,12 @@ from tests.engine.stories import (
     run_all_with,
     run_with,
     started,
+    started_with,
     template,
     worker_that,
 )
 from tests.support.hand import Hand
+from tests.support.workflows import build
 
 
 def failing(times: int, *, after: float | None = None) -> Callable[[StepContext], Completed]:
@@ -120,6 +122,39 @@ def test_a_default_value_takes_the_place_of_the_output(hand: Hand) -> None:
 
     assert outcome(row).final_output == 0
     assert attempts(row, "a") == [(1, "failed", "expression_failed")]
+
+
+@pytest.mark.parametrize(
+    ("default", "ports"),
+    [
+        ({"body": "none", "status": 0}, {"body": "none", "status": 0}),
+        ({"body": {"price": 0}}, {"body": {"price": 0}}),
+    ],
+)
+def test_a_default_value_may_name_the_ports_that_it_stands_for(
+    hand: Hand, default: dict[str, Any], ports: dict[str, Any]
+) -> None:
+    failure = {"on_error": "default", "default": default}
+    nodes = {
+        "call": ("http_request", {"url": "http://localhost.invalid/", "failure": failure}),
+        "b": template("{{ call }}"),
+    }
+    row = started(nodes, "start -> call; call -> b")
+
+    hand.run_all()
+
+    assert outcome(row).final_output == ports
+    assert [(attempt, status) for attempt, status, _ in attempts(row, "call")] == [(1, "failed")]
+
+
+def test_a_default_of_a_type_with_the_port_output_may_be_any_value(hand: Hand) -> None:
+    for default in ({"output": 1}, {"output": 1, "other": 2}, {}, [], None, "text"):
+        policy = {"failure": {"on_error": "default", "default": default}}
+        failing = template("{{ trigger.txt }}", **policy)
+        nodes = {"start": ("trigger_manual", {}), "a": failing, "b": template("{{ a.output }}")}
+        row = started_with(build(nodes, "start -> a; a -> b"))
+        hand.run_all()
+        assert outcome(row).final_output == (1 if default == {"output": 1} else default)
 
 
 def circle() -> list[Any]:

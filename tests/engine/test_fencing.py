@@ -84,8 +84,10 @@ def test_a_delivery_after_the_cancel_does_nothing(hand: Hand) -> None:
     assert [event["type"] for event in execution_events.after(row.execution_id, 0)] == [
         "execution_started",
         "node_status",
+        "node_status",
         "execution_cancelled",
     ]
+    assert attempts(row, "a") == [(1, "cancelled", "step_cancelled")]
 
 
 def test_a_cancel_reaches_the_step_that_is_running_within_two_seconds(hand: Hand) -> None:
@@ -110,7 +112,8 @@ def test_a_cancel_reaches_the_step_that_is_running_within_two_seconds(hand: Hand
 
     assert noticed[0] < 2
     assert outcome(row).status == "cancelled"
-    assert attempts(row, "a") == attempts(row, "b") == []
+    assert attempts(row, "a") == [(1, "cancelled", "step_cancelled")]
+    assert attempts(row, "b") == []
 
 
 def test_an_ended_execution_is_remembered_and_begins_no_more(hand: Hand) -> None:

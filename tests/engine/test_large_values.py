@@ -176,3 +176,15 @@ def test_an_output_of_a_hundred_megabytes_fails_its_step_and_nothing_else(hand: 
     assert "most of them in 'large'; the limit is 67108864 (PIPELIT_OUTPUT_BYTES)" in failed.error
     assert outcome(row).status == "completed"
     assert json.loads(outcome(row).logs[-1].output) == {"small": 1, "large": "x"}
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63, 2**64 + 1, -(10**40), 1.0, 0.1, 1e300])
+def test_a_number_is_what_it_was_however_large(hand: Hand, number: float) -> None:
+    row = started({"a": template("{{ trigger.payload.n }}")}, "start -> a", payload={"n": number})
+    hand.run_all()
+
+    found = outcome(row)
+
+    assert (found.final_output, type(found.final_output)) == (number, type(number))
+    assert found.trigger_payload["payload"]["n"] == number
+    assert output_of(row, "a") == {"output": number}

@@ -213,7 +213,7 @@ def test_a_cancelled_execution_goes_on_no_further(hand: Hand) -> None:
     run_all_with(worker_that(cancelled), hand)
 
     assert outcome(row).status == "cancelled"
-    assert [log.node_id for log in outcome(row).logs] == ["start"]
+    assert [(log.node_id, log.status) for log in outcome(row).logs] == [("start", "success"), ("a", "cancelled")]
 
 
 @st.composite

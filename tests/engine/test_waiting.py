@@ -138,7 +138,7 @@ def test_a_person_who_says_no_ends_the_execution(hand: Hand) -> None:
     hand.run_all()
 
     assert ended.status == "cancelled"
-    assert (asked(row), attempts(row, "send")) == ([], [])
+    assert (asked(row), attempts(row, "send")) == ([], [(0, "cancelled", "step_cancelled")])
 
 
 def test_an_answer_is_given_once(hand: Hand) -> None:

@@ -12,7 +12,7 @@ BLOB_BYTES = 4096
 """An output larger than this is large, in the installation that the suite makes."""
 
 RETRIES = {"retry": {"attempts": 4, "initial": 0.2, "factor": 1.0, "jitter": 0.0}}
-NEVER_TWICE = {"on_error": "default", "default": "given up", "safe_to_retry": False}
+NEVER_TWICE = {"on_error": "default", "default": {"body": "given up"}, "safe_to_retry": False}
 
 
 @dataclass(frozen=True, slots=True)

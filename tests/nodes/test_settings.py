@@ -8,6 +8,7 @@ import pytest
 from marshmallow import ValidationError, fields, validate
 
 from pipelit.errors import ConfigError, Invalid
+from pipelit.nodes import registry
 from pipelit.nodes.base import NodeConfig, StepNode
 from pipelit.nodes.describe import config_schema
 from pipelit.nodes.outcome import Completed
@@ -235,3 +236,20 @@ def test_messages_are_found_at_any_depth() -> None:
 
 def test_schemas_are_json() -> None:
     assert json.loads(json.dumps(config_schema(TRAM)))
+
+
+def test_a_default_has_to_name_outputs_that_the_type_has() -> None:
+    loop = registry.get("loop")
+    failure = {"on_error": "default", "default": 5}
+
+    with pytest.raises(Invalid) as refused:
+        loop.check({"failure": failure})
+
+    assert refused.value.errors == {
+        "config.failure.default": ["Give an object of outputs by port, not 5: Loop has the ports item, results."]
+    }
+    for default in ({"results": []}, {"item": None, "results": []}):
+        assert loop.check({"failure": {"on_error": "default", "default": default}})
+    assert loop.check({"failure": {"on_error": "stop", "default": 5}})
+    with pytest.raises(Invalid):
+        loop.check({"failure": {"on_error": "default", "default": {"results": [], "output": 1}}})

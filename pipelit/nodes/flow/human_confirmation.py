@@ -16,6 +16,8 @@ from pipelit.nodes.values import as_time, described
 LONGEST_PROMPT = 10_000
 LONGEST_TEXT = 10_000
 ONE_YEAR = 366 * 86_400
+BLANK = "Write something besides white space, or leave it empty."
+LABEL = r"^([\s\S]*\S[\s\S]*)?$(?!\n)"
 FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$(?!\n)"
 
 
@@ -29,7 +31,12 @@ class FormField:
         help="What expressions call the value: data.NAME.",
         is_literal=True,
     )
-    label: str = setting(fields.String(validate=validate.Length(max=200)), title="Label", default="")
+    label: str = setting(
+        fields.String(validate=[validate.Length(max=200), validate.Regexp(LABEL, error=BLANK)]),
+        title="Label",
+        help="What the person reads; empty shows the name.",
+        default="",
+    )
     type: str = setting(
         fields.String(validate=validate.OneOf(["text", "number", "boolean", "select", "date"])),
         title="Type",

@@ -25,7 +25,11 @@ class WaitConfig(StepConfig):
     """For how long, until when, or for whom."""
 
     seconds: float | None = setting(
-        fields.Float(validate=validate.Range(0, ONE_YEAR, error=TOO_LONG)),
+        fields.Float(
+            validate=validate.Range(
+                0, ONE_YEAR, error="A wait lasts at least 0 seconds and at most a year (31622400 seconds)."
+            )
+        ),
         title="Seconds",
         help="How long to wait, at most a year.",
         default=None,

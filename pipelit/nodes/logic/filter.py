@@ -1,11 +1,12 @@
 """Keeping the items of a list that fulfil conditions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from marshmallow import fields, validate
 
 from pipelit.nodes.base import StepConfig, StepContext, StepNode
-from pipelit.nodes.inputs import list_of
+from pipelit.nodes.inputs import list_of, list_problems
 from pipelit.nodes.outcome import Completed
 from pipelit.nodes.ports import Category, DataType, Json, Port
 from pipelit.nodes.rules import Condition, is_met
@@ -36,6 +37,11 @@ class FilterConfig(StepConfig):
         default="all",
         is_literal=True,
     )
+
+    @staticmethod
+    def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Items that no expression names have to be a list."""
+        yield from list_problems(values, "items")
 
 
 class Filter(StepNode[FilterConfig]):

@@ -1,12 +1,13 @@
 """Doing something once for each item."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from marshmallow import fields, validate
 
 from pipelit.errors import TooManyItems
 from pipelit.nodes.base import LoopingNode, StepConfig, StepContext
-from pipelit.nodes.inputs import list_of
+from pipelit.nodes.inputs import list_of, list_problems
 from pipelit.nodes.outcome import Iterating
 from pipelit.nodes.ports import Category, DataType, Json, Port
 from pipelit.nodes.settings import config, setting
@@ -52,6 +53,11 @@ class LoopConfig(StepConfig):
         help="So many items make one iteration, whose item is then a list; empty: each item alone.",
         default=None,
     )
+
+    @staticmethod
+    def problems(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Items that no expression names have to be a list."""
+        yield from list_problems(values, "items")
 
 
 class Loop(LoopingNode[LoopConfig]):

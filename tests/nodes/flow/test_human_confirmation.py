@@ -66,3 +66,16 @@ def test_a_question_that_nobody_would_read_fails_with_its_name() -> None:
 
 def test_fields_that_are_left_out_are_null() -> None:
     assert filled_in([SIZE | {"required": False}], None, is_approved=True) == {"size": None}
+
+
+@pytest.mark.parametrize("label", [" ", "\n", "\t \u00a0", " \n"])
+def test_a_label_of_nothing_but_white_space_is_refused(label: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        ASK.check({"prompt": "?", "form": [{"name": "why", "label": label}]})
+
+    assert list(refused.value.errors) == ["config.form.0.label"]
+
+
+@pytest.mark.parametrize("label", ["", "Why?", " two\nlines ", "{{ trigger.label }}"])
+def test_a_label_is_text_or_left_out(label: str) -> None:
+    assert ASK.check({"prompt": "?", "form": [{"name": "why", "label": label}]})

@@ -89,3 +89,12 @@ def test_only_who_waits_for_the_outside_has_an_address(config: dict[str, Json], 
 def test_an_expression_that_gives_no_time_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^until: Not a time: the text 'whenever'"):
         run(WAIT, {"until": "{{ a.output }}"}, FakeContext({"a": {"output": "whenever"}}))
+
+
+def test_a_wait_that_is_too_short_or_too_long_is_told_both_limits() -> None:
+    for seconds in (-1, 1e12):
+        with pytest.raises(Invalid) as refused:
+            WAIT.check({"seconds": seconds})
+        assert refused.value.errors == {
+            "config.seconds": ["A wait lasts at least 0 seconds and at most a year (31622400 seconds)."]
+        }

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelit.errors import ConfigError
+from pipelit.errors import ConfigError, Invalid
 from pipelit.nodes.logic.filter import Filter
 from pipelit.nodes.outcome import Completed
 from pipelit.nodes.ports import Json
@@ -63,3 +63,10 @@ def test_what_is_no_list_is_described(inputs: tuple[Json, ...], what: str) -> No
 
 def test_an_edge_that_names_no_port_carries_the_items() -> None:
     assert FILTER.value({"items": [1], "rejected": [2]}) == [1]
+
+
+def test_items_that_are_no_list_are_refused_before_it_runs() -> None:
+    with pytest.raises(Invalid) as refused:
+        FILTER.check({"items": 5, "rules": [{"field": "a", "operator": "exists"}]})
+
+    assert refused.value.errors == {"config.items": ["items is not a list but 5. Name the list by an expression."]}

@@ -64,3 +64,12 @@ def test_concurrency_is_a_number_that_the_plan_can_know(concurrency: Json) -> No
         LOOP.check({"concurrency": concurrency})
 
     assert list(refusal.value.errors) == ["config.concurrency"]
+
+
+@pytest.mark.parametrize("items", [5, True, {}, "a, b", ""])
+def test_items_that_are_no_list_are_refused_before_it_runs(items: Json) -> None:
+    with pytest.raises(Invalid) as refused:
+        LOOP.check({"items": items})
+
+    (message,) = refused.value.errors["config.items"]
+    assert message.startswith("items is not a list but ")
