@@ -76,7 +76,10 @@ class Brake:
                 processes.reap(processes.end_descendants(pid, processes.ticks_ago(time.monotonic() - began)))
 
     def stop(self, what: Stoppable) -> None:
-        """Have the handler look at it, if it still runs. To be called from another thread of the process."""
+        """Have the handler look at it, if it still runs. To be called from another thread of the process, and again.
+
+        A signal that comes in the moment before the node begins to sleep, or to wait, goes unheard.
+        """
         if self._running is what:
             main = threading.main_thread().ident
             assert main is not None, "the main thread has begun"

@@ -24,7 +24,7 @@ from tests.support.hand import Delivery, Hand
 from tests.support.workflows import Nodes, build
 
 START = {"start": ("trigger_manual", {})}
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def author(name: str = "ada") -> UserProfile:

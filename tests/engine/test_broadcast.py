@@ -16,6 +16,8 @@ from tests.engine.stories import author, outcome, run_all_with, started, templat
 from tests.support.hand import Hand
 from tests.support.workflows import build
 
+END = "pipelit:live:end"
+
 
 @pytest.fixture
 def heard(hand: Hand) -> Iterator[Any]:
@@ -26,7 +28,8 @@ def heard(hand: Hand) -> Iterator[Any]:
 
     def messages() -> dict[str, list[broadcast.LiveEvent]]:
         found: dict[str, list[broadcast.LiveEvent]] = {}
-        while message := listener.get_message(timeout=0.2):
+        hand.redis.publish(END, "")
+        while (message := listener.get_message(timeout=60)) and message["channel"] != END:
             found.setdefault(message["channel"].removeprefix("pipelit:live:"), []).append(
                 broadcast.parse(message["data"])
             )

@@ -1,7 +1,5 @@
 """One attempt of a step runs once and reports once, whatever the broker delivers, and however late."""
 
-import time
-
 from pipelit import clock
 from pipelit.engine.core.events import StepSucceeded
 from pipelit.engine.core.graph import NodeId
@@ -26,6 +24,7 @@ from tests.engine.stories import (
     worker_that,
 )
 from tests.support.hand import Hand
+from tests.support.product import wait_until
 
 
 def test_a_second_delivery_leaves_the_running_one_alone(hand: Hand) -> None:
@@ -90,16 +89,12 @@ def test_a_delivery_after_the_cancel_does_nothing(hand: Hand) -> None:
     assert attempts(row, "a") == [(1, "cancelled", "step_cancelled")]
 
 
-def test_a_cancel_reaches_the_step_that_is_running_within_two_seconds(hand: Hand) -> None:
-    ada, gate, noticed = author(), Gate(), []
+def test_a_cancel_reaches_the_step_that_is_running(hand: Hand) -> None:
+    ada, gate = author(), Gate()
 
     def patient(context: StepContext) -> Completed:
         gate.wait()
-        began = time.monotonic()
-        while not context.is_cancelled():
-            assert time.monotonic() - began < 10
-            time.sleep(0.01)
-        noticed.append(time.monotonic() - began)
+        wait_until(context.is_cancelled, "it is told")
         return Completed({"output": "too late"})
 
     worker = worker_that(patient)
@@ -110,7 +105,6 @@ def test_a_cancel_reaches_the_step_that_is_running_within_two_seconds(hand: Hand
         executions.cancel(row.execution_id, by=ada)
         gate.opened.set()
 
-    assert noticed[0] < 2
     assert outcome(row).status == "cancelled"
     assert attempts(row, "a") == [(1, "cancelled", "step_cancelled")]
     assert attempts(row, "b") == []

@@ -39,7 +39,7 @@ class Broker:
 
     def start(self) -> None:
         self.process = subprocess.Popen(embedded.command(self.settings), stdout=subprocess.DEVNULL)
-        assert embedded.wait_until_answering(self.settings, seconds=30)
+        assert embedded.wait_until_answering(self.settings, seconds=60)
 
     def kill(self) -> None:
         if self.process is not None:

@@ -30,7 +30,7 @@ def test_wherever_the_home_is_client_and_broker_reach_the_server_and_nobody_else
         Redis.from_url(settings.redis_url) as client,
         Connection(settings.broker_url) as broker,
     ):
-        broker.ensure_connection(max_retries=1, timeout=5)
+        broker.ensure_connection(max_retries=1, timeout=60)
 
         assert client.ping()
         assert broker.connected
@@ -49,12 +49,12 @@ def test_what_was_written_is_there_again_after_a_restart_and_nothing_is_ever_evi
 
 def test_a_stale_socket_of_a_killed_server_does_not_stop_the_next_one(settings):
     server = subprocess.Popen(embedded.command(settings), stdout=subprocess.DEVNULL)
-    assert embedded.wait_until_answering(settings, seconds=10)
+    assert embedded.wait_until_answering(settings, seconds=60)
 
     os.kill(server.pid, signal.SIGKILL)
     server.wait()
 
     assert embedded_socket(settings.home).exists()
-    assert embedded.wait_until_gone(settings, seconds=5)
+    assert embedded.wait_until_gone(settings, seconds=60)
     with embedded.running(settings):
         assert embedded.answers(settings)

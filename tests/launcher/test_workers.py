@@ -44,7 +44,7 @@ class Broker:
 
     def start(self) -> None:
         self._server = subprocess.Popen(embedded.command(self.settings), stdout=subprocess.DEVNULL)
-        assert embedded.wait_until_answering(self.settings, seconds=10)
+        assert embedded.wait_until_answering(self.settings, seconds=60)
 
     def stop(self) -> None:
         if self._server is not None:

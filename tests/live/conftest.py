@@ -38,7 +38,7 @@ class Watcher:
     def say(self, **message: object) -> None:
         self.socket.send(json.dumps(message))
 
-    def hear(self, seconds: float = 5) -> dict[str, Any]:
+    def hear(self, seconds: float = 60) -> dict[str, Any]:
         """The next message."""
         self.socket.settimeout(seconds)
         message: dict[str, Any] = json.loads(self.socket.recv())
@@ -59,7 +59,7 @@ class Watcher:
             return True
         return False
 
-    def closed_with(self, seconds: float = 5) -> int:
+    def closed_with(self, seconds: float = 60) -> int:
         """The code that the server closes with; whatever it says before that is skipped."""
         self.socket.settimeout(seconds)
         while True:
@@ -78,7 +78,7 @@ class Server:
 
     def start(self) -> None:
         self._process = Popen(embedded.command(self.settings))
-        assert embedded.wait_until_answering(self.settings, seconds=10)
+        assert embedded.wait_until_answering(self.settings, seconds=60)
 
     def kill(self) -> None:
         self._process.kill()
@@ -99,7 +99,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def limits() -> Limits:
     """What clients of this test's server get; a test module may say otherwise."""
-    return Limits(authentication=0.5, blocked=0.5, farewell=0.3)
+    return Limits(blocked=0.5, farewell=0.3)
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def connect(address: str) -> Iterator[Connect]:
 
     def open_socket(key: str | None = None, **options: Any) -> Watcher:
         query = f"?token={key}" if key is not None else ""
-        opened.append(websocket.create_connection(f"ws://{address}/ws/{query}", timeout=5, **options))
+        opened.append(websocket.create_connection(f"ws://{address}/ws/{query}", timeout=60, **options))
         return Watcher(opened[-1])
 
     yield open_socket

@@ -49,11 +49,11 @@ def test_a_pattern_finds_what_pythons_engine_finds(options: list[str], text: str
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)*c", "(.*a){20}b", "(a?){300}a{300}", "([ab]*a[ab]{50})*c"])
 def test_no_text_from_outside_makes_a_pattern_slow(pattern: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
 
     compiled(pattern).is_in("ab" * (MAX_TEXT // 2) + "!")
 
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 @pytest.mark.parametrize(

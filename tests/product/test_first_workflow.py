@@ -55,7 +55,7 @@ def test_the_webhook_is_answered_by_the_last_node_and_every_step_is_on_record(pr
 
 
 def test_a_client_watches_it_in_order(product: Product, orders: str) -> None:
-    socket = websocket.create_connection(f"ws://127.0.0.1:{product.port}/ws/?token={product.key}", timeout=20)
+    socket = websocket.create_connection(f"ws://127.0.0.1:{product.port}/ws/?token={product.key}", timeout=60)
     socket.send(json.dumps({"type": "subscribe", "channel": "workflow:orders"}))
     assert json.loads(socket.recv())["type"] == "subscribed"
 

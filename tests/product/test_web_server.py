@@ -17,10 +17,10 @@ def test_on_sigterm_sockets_are_told_to_come_back_and_idle_clients_do_not_hold_i
     new_product.start()
     new_product.set_up()
     server = new_product.pid_of("gunicorn")
-    live = websocket.create_connection(f"ws://127.0.0.1:{new_product.port}/ws/?token={new_product.key}", timeout=10)
+    live = websocket.create_connection(f"ws://127.0.0.1:{new_product.port}/ws/?token={new_product.key}", timeout=60)
     live.send('{"type": "subscribe", "channel": "workflow:nothing"}')
     live.recv()
-    idle = http.client.HTTPConnection("127.0.0.1", new_product.port, timeout=10)
+    idle = http.client.HTTPConnection("127.0.0.1", new_product.port, timeout=60)
     idle.request("GET", "/api/v1/health/")
     idle.getresponse().read()
 

@@ -11,6 +11,7 @@ from pipelit.engine import broadcast
 from tests.api.shop import GREETING, HOOK, JOIN, SHOP, add, edge, workflow
 from tests.support.callers import Caller
 
+END = "all that was said"
 News = Callable[[], list[tuple[str, dict[str, Any]]]]
 
 
@@ -18,12 +19,14 @@ News = Callable[[], list[tuple[str, dict[str, Any]]]]
 def news(redis_url: str) -> Iterator[News]:
     """What has been said on the channel of the workflow `shop` since the last call."""
     with Redis.from_url(redis_url, decode_responses=True) as client, client.pubsub() as pubsub:
-        pubsub.subscribe(broadcast.PREFIX + broadcast.workflow_channel("shop"))
+        channel = broadcast.PREFIX + broadcast.workflow_channel("shop")
+        pubsub.subscribe(channel)
         assert pubsub.get_message(timeout=5) is not None
 
         def heard() -> list[tuple[str, dict[str, Any]]]:
             found = []
-            while (message := pubsub.get_message(timeout=0.1)) is not None:
+            client.publish(channel, END)
+            while (message := pubsub.get_message(timeout=60)) is not None and message["data"] != END:
                 body = json.loads(broadcast.parse(message["data"]).body)
                 found.append((body["type"], body["data"]))
             return found

@@ -24,7 +24,7 @@ from pipelit.models import UserProfile, WorkflowExecution
 from pipelit.services import executions
 from tests.support.application import KEYS
 from tests.support.hand import Hand
-from tests.support.product import wait_until
+from tests.support.product import PATIENCE, wait_until
 from tests.support.workflows import Nodes, build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ class Crew:
         self.server = subprocess.Popen(
             embedded.command(self.settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        assert embedded.wait_until_answering(self.settings, seconds=30)
+        assert embedded.wait_until_answering(self.settings, seconds=PATIENCE)
 
     def kill_server(self) -> None:
         assert self.server is not None
@@ -96,7 +96,7 @@ class Crew:
         return executions.detail(row.execution_id, by=None)
 
     def wait_for(
-        self, row: WorkflowExecution, status: str = "completed", *, seconds: float = 45.0
+        self, row: WorkflowExecution, status: str = "completed", *, seconds: float = 2 * PATIENCE
     ) -> WorkflowExecution:
         """Wait until an execution has come to this status, and its rows with it."""
         what = f"the execution is {status}"
