@@ -173,11 +173,13 @@ class Worker:
         return found
 
     def _begun_before(self, step: ClaimedStep) -> tuple[Event, Report] | None:
-        """That an attempt is given up which has begun before, if it must not be made twice."""
+        """What came of an attempt that has begun before, if it must not be made twice; it is given up if nobody knows."""
         if is_safe_to_repeat(step.node) or durability.begin(step):
             return None
         log.warning("attempt_begun_before", task=str(step.task))
-        return StepLost(step.task.step, step.task.attempt, is_safe=False), step.watch.report(None)
+        found = durability.recorded(step)
+        _end_reading()
+        return found or (StepLost(step.task.step, step.task.attempt, is_safe=False), step.watch.report(None))
 
     def _is_lost(self, execution_id: str) -> bool:
         """Whether the server has lost an execution that SQL says is under way: what a step returned is kept for it."""

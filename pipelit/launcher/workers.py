@@ -17,6 +17,7 @@ from pipelit.engine.overseer import Overseer
 from pipelit.engine.runtime import EXTENSION, Engine
 from pipelit.extensions import db
 from pipelit.launcher import step_process
+from pipelit.launcher.printed import Printed
 from pipelit.launcher.watchdog import PATIENCE, Watchdog
 from pipelit.tasks import base
 
@@ -32,11 +33,12 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
     engine: Engine = app.extensions[EXTENSION]
     # Made before the pool is, whose processes inherit it.
     board = Board()
+    printed = Printed(board, lane.size(settings))
     _leave_no_folder()
 
     def prepare_process(**_: object) -> None:
         _forget_connections(app)
-        step_process.prepare(app, settings, board)
+        step_process.prepare(app, settings, board, printed)
 
     def log_our_way(**_: object) -> None:
         telemetry.configure(settings)
@@ -45,6 +47,7 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
         watchdog.start()
         if lane.pool == "prefork":
             Overseer(engine.worker, board, app.app_context).start()
+            printed.start()
 
     setup_logging.connect(log_our_way)
     worker_process_init.connect(prepare_process)

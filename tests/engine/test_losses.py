@@ -2,15 +2,29 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from pipelit import clock
 from pipelit.engine.core.state import StepId
 from pipelit.engine.keys import EPOCH
 from pipelit.engine.runtime import engine
 from pipelit.extensions import transaction
 from pipelit.models import StepCheckpoint, WorkflowExecution
+from pipelit.nodes.base import StepContext
+from pipelit.nodes.outcome import Completed
 from pipelit.services import executions
 from tests.engine.losses import CHAIN, LOOP, LOOPED, lose, restore
-from tests.engine.stories import attempts, author, outcome, started, started_with, template
+from tests.engine.stories import (
+    attempts,
+    author,
+    outcome,
+    run_all_with,
+    run_with,
+    started,
+    started_with,
+    template,
+    worker_that,
+)
 from tests.support.hand import Hand
 from tests.support.workflows import build
 
@@ -70,6 +84,39 @@ def test_a_server_that_comes_back_with_an_older_state_is_told_what_sql_knows(han
 
     assert outcome(row).final_output == "hi Ada, hi Bob, hi Cy"
     assert attempts(row, "greet") == [(1, "success", None)] * 3
+
+
+@pytest.mark.parametrize("is_recorded", [True, False], ids=["its end is in SQL", "its end is lost"])
+@pytest.mark.parametrize("is_found", [True, False], ids=["the search comes first", "its message comes first"])
+def test_a_step_that_is_not_safe_to_repeat_does_not_run_twice_on_a_server_that_forgot_it(
+    hand: Hand, is_recorded: bool, is_found: bool
+) -> None:
+    """The server comes back as it was before the step was claimed, which is then known from SQL alone."""
+    runs: list[str] = []
+
+    def act(context: StepContext) -> Completed:
+        runs.append(context.node_id)
+        return Completed({"output": "paid"})
+
+    worker = worker_that(act)
+    nodes = {"pay": template(failure={"safe_to_retry": False}), "thank": template()}
+    row = started(nodes, "start -> pay; pay -> thank")
+    engine().drain_journal()
+    older = copy_of(hand)
+    run_with(worker, hand.take())
+    if is_recorded:
+        engine().drain_journal()
+    hand.redis.flushall()
+    older()
+
+    engine().losses.notice(clock.now_ms())
+    if is_found:
+        engine().losses.search()
+    run_all_with(worker, hand)
+
+    assert runs == (["pay", "thank"] if is_recorded else ["pay"])
+    assert outcome(row).status == ("completed" if is_recorded else "failed")
+    assert outcome(row).error_code == (None if is_recorded else "worker_lost")
 
 
 def test_one_execution_that_cannot_be_restored_does_not_keep_the_others(hand: Hand) -> None:

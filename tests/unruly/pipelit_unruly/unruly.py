@@ -30,6 +30,13 @@ time.sleep(600)
 """
 
 
+CHATTER = """
+import os
+for number in range(16384):
+    os.write(1 + number % 2, b"x" * 65536)
+"""
+
+
 def busy(_note: Path) -> None:
     """Computes in Python."""
     until = time.monotonic() + LONG
@@ -90,6 +97,17 @@ def printing(_note: Path) -> None:
         print(line)  # noqa: T201 (that is the point)
 
 
+def writing(_note: Path) -> None:
+    """Writes a gigabyte past Python's own output."""
+    for number in range(1024):
+        os.write(1 + number % 2, b"x" * 1024 * 1024)
+
+
+def chattering(_note: Path) -> None:
+    """Starts a program that prints a gigabyte."""
+    subprocess.run([sys.executable, "-c", CHATTER], check=True)
+
+
 def hungry(_note: Path) -> None:
     """Takes memory until there is none left."""
     kept = []
@@ -107,10 +125,11 @@ def leaving(_note: Path) -> None:
     os._exit(3)
 
 
-WAYS: dict[str, Callable[[Path], None]] = {
-    way.__name__: way
-    for way in (busy, asleep, stubborn, deaf, forking, parent, copied, printing, hungry, killed, leaving)
-}
+WAYS_TO_MISBEHAVE = (
+    *(busy, asleep, stubborn, deaf, forking, parent, copied),
+    *(printing, writing, chattering, hungry, killed, leaving),
+)
+WAYS: dict[str, Callable[[Path], None]] = {way.__name__: way for way in WAYS_TO_MISBEHAVE}
 
 
 @config
