@@ -288,5 +288,9 @@ class WorkerLost(StepError):
     retryable = True
 
 
+class NodeTypeUnknown(StepError):
+    code, title = "node_type_unknown", "No worker knows the node type"
+
+
 class NodeCrashed(StepError):
     code, title = "node_crashed", "The node type has a bug"

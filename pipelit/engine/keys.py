@@ -90,6 +90,11 @@ def running_key(task: "TaskId") -> str:
     return f"pipelit:running:{task}"
 
 
+def stranger_key(task: "TaskId") -> str:
+    """Since when (ms) workers hand an attempt to one another because they do not know its workflow's node types."""
+    return f"pipelit:stranger:{task}"
+
+
 class TaskId(NamedTuple):
     """The deterministic Celery id of one attempt: `{execution_id}:{node_id}:{scope}:a{attempt}`."""
 

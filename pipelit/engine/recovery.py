@@ -28,6 +28,7 @@ from pipelit.engine.keys import (
     postponed_field,
     report_field,
 )
+from pipelit.engine.lanes import lane_of
 from pipelit.engine.lease import is_forsaken
 from pipelit.engine.losses import Losses
 from pipelit.engine.narrator import Report
@@ -38,8 +39,6 @@ from pipelit.engine.worker import Worker
 from pipelit.errors import PipelitError, StartRefused
 from pipelit.extensions import AWAY, db, settings
 from pipelit.models.execution import WorkflowExecution
-from pipelit.nodes import registry
-from pipelit.nodes.base import StepNode
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +50,9 @@ SWEPT, STALLED = "pipelit:swept", "pipelit:stalled"
 
 START_GRACE = timedelta(seconds=5)
 """How long an accepted execution may be without a working state before somebody else starts it."""
+
+START_PATIENCE = timedelta(seconds=60)
+"""How long it is left to others to start what this process cannot: while workers are renewed, some are older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class Recovery:
     def start_or_fail(self, row: WorkflowExecution) -> bool:
         """Begin an execution from its row, or let it fail if it never can. False if it did not begin now.
 
-        Raises what the servers say, which may pass.
+        Raises what the servers say, which may pass, and what is wrong with one that was accepted just now: another
+        worker may know what to make of it.
         """
         execution_id = row.execution_id
         try:
@@ -143,6 +146,8 @@ class Recovery:
         except (RedisError, DBAPIError):
             raise
         except Exception as error:
+            if clock.now() - row.created_at < START_PATIENCE:
+                raise
             log.exception("start_refused", execution_id=execution_id)
             reason = error.detail if isinstance(error, PipelitError) else f"{type(error).__name__}: {error}"
             self._fail(execution_id, StartRefused(f"The execution could not be started: {reason}"))
@@ -247,8 +252,7 @@ class Recovery:
             return
         _, meta = loaded
         node = self.coordinator.plans.get(meta.workflow_id, meta.plan_hash).nodes[task.step.node]
-        node_type = registry.get(node.type)
-        lane = node_type.lane if isinstance(node_type, StepNode) else "default"
+        lane = lane_of(node)
         data = ExecutionKeys.of(task.execution_id).data
         was_postponed = bool(self.redis.hdel(data, postponed_field(task.step)))
         due = self._due(task, at_ms, was_postponed=was_postponed)

@@ -81,5 +81,5 @@ def following(plan: Plan, commands: Sequence[Command]) -> RunStep | None:
     ready = [command for command in commands if isinstance(command, RunStep)]
     if len(ready) != 1 or ready[0].delay:
         return None
-    node_type = registry.get(plan.nodes[ready[0].step.node].type)
+    node_type = registry.load().get(plan.nodes[ready[0].step.node].type)
     return ready[0] if isinstance(node_type, StepNode) and node_type.is_pure else None

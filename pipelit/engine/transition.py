@@ -47,12 +47,11 @@ from pipelit.engine.keys import (
     report_field,
     writer_flag,
 )
+from pipelit.engine.lanes import lane_of
 from pipelit.engine.narrator import Narrator, Report, node_status
 from pipelit.engine.slices import Committed, Here, following
 from pipelit.engine.store import Meta, Snapshot, Store, Transaction
 from pipelit.engine.timing import Stopwatch
-from pipelit.nodes import registry
-from pipelit.nodes.base import StepNode
 
 WITHIN_MS = 30_000
 """What is due within this time gets a countdown message; what is due later is found by the sweep of deadlines alone."""
@@ -320,8 +319,7 @@ class Transition:
         delay = self.delays.get(command.step) or delay_of(command, self.at)
         due = self.at + delay
         task = TaskId(self.write.execution_id, command.step, command.attempt)
-        node_type = registry.get(self.plan.nodes[command.step.node].type)
-        lane = node_type.lane if isinstance(node_type, StepNode) else "default"
+        lane = lane_of(self.plan.nodes[command.step.node])
         if delay > WITHIN_MS:
             self.write.call("HSET", self.write.keys.data, postponed_field(command.step), command.attempt)
             self.write.watch(str(task), due)

@@ -32,6 +32,7 @@ from pipelit.engine.narrator import Report, node_status
 from pipelit.engine.reading import ClaimedStep, fields_read
 from pipelit.engine.slices import SLICE_MS, Committed, Here, Placement, found_again
 from pipelit.engine.store import PAUSE_SECONDS, Claim, Meta, Taken, patiently
+from pipelit.engine.strangers import Strangers
 from pipelit.engine.timing import Stopwatch, report_of_lost
 from pipelit.errors import NodeCrashed, OutOfMemory, OutputTooLarge, StepError
 from pipelit.extensions import db
@@ -42,6 +43,8 @@ from pipelit.nodes.base import Input, NodeType, StepNode
 from pipelit.nodes.outcome import Completed, Iterating, Outcome, Suspended
 
 log = structlog.get_logger(__name__)
+
+OUT_OF_MEMORY = "The step needs more memory than a process of this worker may have (PIPELIT_STEP_MEMORY_MB)."
 
 INPUT_LIMIT = 65_536
 """How much of a step's resolved config is kept in the execution log."""
@@ -71,6 +74,9 @@ class Worker:
         self.http = http
         self.limits = limits
         self.types = types
+        self.strangers = Strangers(coordinator, types)
+        self._familiar: set[str] = set()
+        """Hashes of plans of which every node type is known here."""
         self.brake = Brake()
         self.heart = Heart(coordinator.store, self.brake, every=min(BEAT_SECONDS, limits.lease / 3))
 
@@ -78,6 +84,8 @@ class Worker:
         """Run the attempt, unless it is not current any more or somebody else is at it."""
         plan = patiently(lambda: blobs.patiently(lambda: self._plan(meta)))
         watch = Stopwatch(due_ms, clock.precise_ms())
+        if self._is_strange(plan, meta) and patiently(lambda: self.strangers.hand_on(plan, task, watch, meta)):
+            return
         claim = self._here().claim(task.attempt, watch)
         match patiently(lambda: self._claim(plan, task, meta, claim, watch.started_ms)):
             case Claim() as claimed:
@@ -101,6 +109,15 @@ class Worker:
 
         claim = self.coordinator.store.owner(task.execution_id, task.step)
         return self.coordinator.tell(task.execution_id, event, report_of_lost(claim, clock.precise_ms()))
+
+    def _is_strange(self, plan: Plan, meta: Meta) -> bool:
+        """Whether a plan has node types that this process does not know; each plan is looked through once."""
+        if meta.plan_hash in self._familiar:
+            return False
+        if self.strangers.unknown(plan):
+            return True
+        self._familiar.add(meta.plan_hash)
+        return False
 
     def _plan(self, meta: Meta) -> Plan:
         return self.coordinator.plans.get(meta.workflow_id, meta.plan_hash)
@@ -151,18 +168,28 @@ class Worker:
         lease = Lease(step.task, self.limits.lease)
         with structlog.contextvars.bound_contextvars(task=str(step.task)), self.heart.beating(lease):
             event, report = self._recorded(step) or self._begun_before(step) or self._attempt(step, lease)
-            known = (step.claim.snapshot, step.meta)
-            execution_id = step.task.execution_id
             if step.meta.durability == Durability.SYNC:
                 durability.record(step, event, report)
-            done = patiently(lambda: self.coordinator.commit(execution_id, event, report, known=known, here=here))
-            while done is None and patiently(lambda: self._is_lost(execution_id)):
-                time.sleep(PAUSE_SECONDS)
-                done = patiently(lambda: self.coordinator.commit(execution_id, event, report))
-            if done is None and here is not None:
-                # It may have been applied: then the next step is claimed for us, and nobody else would run it.
-                done = patiently(lambda: found_again(self.coordinator.store, execution_id, here))
-            return done
+            try:
+                return self._commit(step, event, report, here)
+            except MemoryError:
+                log.warning("out_of_memory_at_commit")
+                if step.meta.durability == Durability.SYNC:
+                    # What is recorded holds: the next attempt reports it, and says of this one how it ended.
+                    self.coordinator.store.note_death(owner().rpartition("/")[0], OUT_OF_MEMORY)
+                    raise
+            return self._commit(step, *_failed(step, OutOfMemory(OUT_OF_MEMORY), report.input), here)
+
+    def _commit(self, step: ClaimedStep, event: Event, report: Report, here: Here | None) -> Committed | None:
+        known, execution_id = (step.claim.snapshot, step.meta), step.task.execution_id
+        done = patiently(lambda: self.coordinator.commit(execution_id, event, report, known=known, here=here))
+        while done is None and patiently(lambda: self._is_lost(execution_id)):
+            time.sleep(PAUSE_SECONDS)
+            done = patiently(lambda: self.coordinator.commit(execution_id, event, report))
+        if done is None and here is not None:
+            # It may have been applied: then the next step is claimed for us, and nobody else would run it.
+            done = patiently(lambda: found_again(self.coordinator.store, execution_id, here))
+        return done
 
     def _recorded(self, step: ClaimedStep) -> tuple[Event, Report] | None:
         """What the step has come to already, if that was to be recorded before anything follows from it."""
@@ -173,7 +200,7 @@ class Worker:
         return found
 
     def _begun_before(self, step: ClaimedStep) -> tuple[Event, Report] | None:
-        """What came of an attempt that has begun before, if it must not be made twice; it is given up if nobody knows."""
+        """What came of an attempt that has begun before, if it must not be made twice; given up if nobody knows."""
         if is_safe_to_repeat(step.node) or durability.begin(step):
             return None
         log.warning("attempt_begun_before", task=str(step.task))
@@ -206,8 +233,7 @@ class Worker:
         except StepError as error:
             return _failed(step, error, given)
         except MemoryError:
-            detail = "The step needs more memory than a process of this worker may have (PIPELIT_STEP_MEMORY_MB)."
-            return _failed(step, OutOfMemory(detail), given)
+            return _failed(step, OutOfMemory(OUT_OF_MEMORY), given)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # Whatever a node type lets escape fails its step, never the worker.

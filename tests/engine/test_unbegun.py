@@ -9,9 +9,9 @@ from sqlalchemy import update
 from pipelit import clock
 from pipelit.engine import broadcast
 from pipelit.engine.cache import Plans
-from pipelit.engine.keys import ExecutionKeys
+from pipelit.engine.keys import ExecutionKeys, plan_key
 from pipelit.engine.lease import Lease, owner
-from pipelit.engine.recovery import START_GRACE, start_of
+from pipelit.engine.recovery import START_GRACE, START_PATIENCE, start_of
 from pipelit.engine.runtime import engine
 from pipelit.engine.store import TOMBSTONE_SECONDS
 from pipelit.extensions import transaction
@@ -109,7 +109,7 @@ def make_overdue(*rows: WorkflowExecution) -> None:
     """Let executions have been accepted a while ago, one after another."""
     with transaction() as session:
         for position, row in enumerate(rows):
-            at = clock.now() - 2 * START_GRACE + timedelta(milliseconds=position)
+            at = clock.now() - START_PATIENCE - START_GRACE + timedelta(milliseconds=position)
             session.execute(update(WorkflowExecution).filter_by(execution_id=row.execution_id).values(created_at=at))
 
 
@@ -165,9 +165,33 @@ def test_of_a_group_too_what_can_never_start_fails_and_gives_its_place_to_the_ne
     last = executions.start(workflow.slug, by=ada, text="3")
 
     hand.run_all()
+    assert [outcome(row).status for row in (first, broken, last)] == ["completed", "pending", "completed"]
+    make_overdue(broken)
+    engine().turns.sweep(clock.now())
 
-    assert [outcome(row).status for row in (first, broken, last)] == ["completed", "failed", "completed"]
-    assert outcome(broken).error_code == "start_refused"
+    assert (outcome(broken).status, outcome(broken).error_code) == ("failed", "start_refused")
+    assert hand.redis.keys("pipelit:group:*") == []
+
+
+def test_what_one_worker_cannot_start_is_left_to_another_for_a_minute(hand: Hand) -> None:
+    """A plan as a newer web server may write it, of which an older worker can make nothing."""
+    row = executions.start(workflow_of("a").slug, by=author())
+    lose(hand, is_drained=False)
+    with transaction() as session:
+        plan = session.get_one(CompiledPlan, row.plan_hash).plan
+        mine = update(WorkflowExecution).filter_by(execution_id=row.execution_id)
+        session.execute(mine.values(created_at=clock.now() - 2 * START_GRACE))
+    spoil_plan(row)
+
+    assert engine().recovery.start_pending() == 0
+    assert outcome(row).status == "pending"
+    with transaction() as session:
+        session.execute(update(CompiledPlan).filter_by(hash=row.plan_hash).values(plan=plan))
+    hand.redis.delete(plan_key(row.workflow_id, row.plan_hash))
+    assert engine().recovery.start_pending() == 1
+    hand.run_all()
+
+    assert outcome(row).status == "completed"
 
 
 def test_whoever_watches_what_can_never_start_hears_of_it(hand: Hand) -> None:
