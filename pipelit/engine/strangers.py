@@ -8,11 +8,11 @@ import structlog
 from pipelit.engine.coordinator import Coordinator
 from pipelit.engine.core.events import Failure, StepFailed
 from pipelit.engine.core.graph import Plan
+from pipelit.engine.delays import UNCLAIMED_MS
 from pipelit.engine.keys import DEADLINES, TaskId, stranger_key
 from pipelit.engine.lanes import lane_of
 from pipelit.engine.store import Meta
 from pipelit.engine.timing import Stopwatch
-from pipelit.engine.transition import UNCLAIMED_MS
 from pipelit.errors import NodeTypeUnknown
 
 log = structlog.get_logger(__name__)
