@@ -107,6 +107,8 @@ def _transport_options(settings: Settings) -> dict[str, object]:
         # By default kombu looks for abandoned messages about every 100 s, whatever the visibility timeout is.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
+        # Who looks for them holds a lock, and may be killed with it: by default nobody would look for five minutes.
+        "unacked_mutex_expire": 5,
         "queue_order_strategy": "round_robin",
         "health_check_interval": 25,
     }

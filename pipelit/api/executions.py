@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, make_response, request
 from flask.views import MethodView
 
 from pipelit.api import etag
 from pipelit.api.auth import current_user
 from pipelit.api.blueprint import Blueprint
-from pipelit.api.idempotency import idempotent
+from pipelit.api.idempotency import idempotent, idempotent_start
 from pipelit.api.pagination import page_of, take_page
 from pipelit.api.schemas import execution as schemas
-from pipelit.api.waiting import start_and_wait
+from pipelit.api.waiting import hear_end, start_and_wait
 from pipelit.models import WorkflowExecution
 from pipelit.services import answers, execution_details, execution_events, executions, retries
 from pipelit.services.answers import Answer
@@ -27,9 +27,23 @@ ONE_EXECUTION = {"execution_ids": ["1b671a64-40d5-491e-99b0-da01ff1f3341"]}
 ExecutionPage = page_of(schemas.ExecutionSchema)
 
 
+def _started(execution_id: str, seconds: int = 0) -> Response:
+    """The answer of an execution that an earlier request started, as that would have answered."""
+    if seconds:
+        hear_end(execution_id, seconds)
+    found = execution_details.get(execution_id, by=current_user())
+    if seconds and not found.execution.is_live:
+        return jsonify(schemas.ExecutionDetailSchema().dump(found))
+    return make_response(jsonify(schemas.StartedSchema().dump(found.execution)), 202)
+
+
+def _started_and_awaited(execution_id: str) -> Response:
+    return _started(execution_id, schemas.WaitQuery().load(request.args)["wait"])
+
+
 @starting.route("/<slug>/execute/")
 class Execute(MethodView):
-    @idempotent
+    @idempotent_start(_started_and_awaited)
     @starting.arguments(schemas.WaitQuery, location="query")
     @starting.arguments(schemas.ExecuteArguments, required=False, example={"text": "Hello", "payload": {"vip": True}})
     @starting.response(202, schemas.StartedSchema)
@@ -110,7 +124,7 @@ class Cancel(MethodView):
 
 @blueprint.route("/<execution_id>/retry/")
 class Retried(MethodView):
-    @idempotent
+    @idempotent_start(_started)
     @blueprint.arguments(
         schemas.RetryArguments,
         required=False,

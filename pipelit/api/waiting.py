@@ -63,17 +63,22 @@ def start_and_hear_end(start: StartForReply, seconds: float) -> tuple[WorkflowEx
         db.session.remove()
         reply = listener.next(min(seconds, PROMPT_SECONDS))
         ending = _ending(reply[1]) if reply is not None else None
-        return row, ending or _later_ending(execution_id, listener, until)
+        return row, ending or _later_ending(execution_id, until, listener)
 
 
-def _later_ending(execution_id: str, listener: Listener, until: float) -> Ending | None:
+def hear_end(execution_id: str, seconds: float) -> Ending | None:
+    """How an execution ends that an earlier request started; None if it takes longer."""
+    return _later_ending(execution_id, time.monotonic() + seconds)
+
+
+def _later_ending(execution_id: str, until: float, listener: Listener | None = None) -> Ending | None:
     """The end of an execution that takes long, or tells only a part of its output, or whose reply was lost.
 
     Lost is the reply of one that somebody else has started, because the broker was away, or whose broker lost it.
     """
-    with live.hub().listen(RECORDED + execution_id, listener=listener):
+    with live.hub().listen(RECORDED + execution_id, listener=listener) as heard_by:
         ending = _recorded_ending(execution_id)
-        while ending is None and (heard := listener.next(until - time.monotonic())) is not None:
+        while ending is None and (heard := heard_by.next(until - time.monotonic())) is not None:
             ending = _ending(heard[1]) or _recorded_ending(execution_id)
     return ending or _recorded_ending(execution_id)
 

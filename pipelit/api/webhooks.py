@@ -14,10 +14,10 @@ from pipelit.api.errors import SECONDS_UNTIL_RETRY, problem
 from pipelit.api.idempotency import HEADER, once
 from pipelit.api.marks import IDEMPOTENT, mark
 from pipelit.api.schemas.execution import StartedSchema
-from pipelit.api.waiting import Ending, start_and_hear_end
+from pipelit.api.waiting import Ending, hear_end, start_and_hear_end
 from pipelit.errors import Dropped, ExecutionFailed
 from pipelit.models import WorkflowExecution
-from pipelit.services import webhooks
+from pipelit.services import executions, webhooks
 from pipelit.services.triggers import Match
 from pipelit.services.webhooks import Delivery
 
@@ -55,7 +55,8 @@ class Webhook(MethodView):
         key = request.headers.get(HEADER)
         if key is None:
             return _start(match, delivery)
-        return once(f"webhook:{match.workflow.id}:{path}", key, lambda: _start(match, delivery))
+        owner = f"webhook:{match.workflow.id}:{path}"
+        return once(owner, key, lambda: _start(match, delivery), lambda started: _started(match, started))
 
     get = put = patch = delete = head = options = post
 
@@ -69,6 +70,15 @@ def _start(match: Match, delivery: Delivery) -> Response:
     if match.config.respond == "now":
         return _accepted(start())
     row, ending = start_and_hear_end(start, live.current_live().limits.webhook)
+    return _accepted(row) if ending is None else _ended(row, ending)
+
+
+def _started(match: Match, execution_id: str) -> Response:
+    """The answer of an execution that an earlier request started, as that would have answered."""
+    row = executions.get(execution_id, by=None)
+    if match.config.respond == "now":
+        return _accepted(row)
+    ending = hear_end(execution_id, live.current_live().limits.webhook)
     return _accepted(row) if ending is None else _ended(row, ending)
 
 

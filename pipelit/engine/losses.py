@@ -35,6 +35,16 @@ LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """A search as it stands on the server: of which of its runs, when that was noticed, and how far it has come."""
+
+    server: str | None
+    noticed: str | None
+    cursor: str | None
+    is_thorough: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Losses:
     """`announced_after`: in so many seconds every worker has said which steps it runs that nothing is known of."""
 
@@ -46,7 +56,7 @@ class Losses:
     def notice(self, at_ms: int) -> bool:
         """Whether this is another run of the server than the last time, or its data are gone: begin a search."""
         known: Any = self.redis.hget(EPOCH, "server")
-        current = str(self.redis.info("server").get("run_id", ""))
+        current = self._server()
         if known == current:
             return False
         epoch = {"server": current, "noticed": at_ms, "is_thorough": 1, "cursor": ""}
@@ -62,14 +72,18 @@ class Losses:
 
     def is_searching(self, at_ms: int) -> bool:
         """Whether a search is under way, and workers have had the time to announce what they run."""
-        noticed: Any
-        noticed, cursor = self.redis.hmget(EPOCH, "noticed", "cursor")
-        return cursor is not None and at_ms >= int(noticed or 0) + round(self.announced_after * 1000)
+        search = self._current()
+        return search.cursor is not None and self._is_announced(search, at_ms)
 
     def is_older(self, row: WorkflowExecution) -> bool:
         """Whether an execution was accepted before the server lost its data."""
         lost: Any = self.redis.hget(EPOCH, "lost")
         return lost is not None and row.created_at.timestamp() * 1000 < int(lost)
+
+    def restore(self, row: WorkflowExecution, at_ms: int) -> bool:
+        """Restore an execution that was accepted before a loss. False if it is there, or may be announced yet."""
+        search = self._current()
+        return self._is_announced(search, at_ms) and self._rebuild(row, search)
 
     def search(self) -> int:
         """Look at live executions for as long as a tick may, and restore those that are lost; how many were.
@@ -82,13 +96,14 @@ class Losses:
         restored = 0
         until = time.monotonic() + SLICE_SECONDS
         try:
-            while time.monotonic() < until:
-                cursor, is_thorough = self.redis.hmget(EPOCH, "cursor", "is_thorough")
-                if cursor is None:
+            search = self._current()
+            while search.cursor is not None and time.monotonic() < until:
+                batch = _batch(search.cursor)
+                restored += self._look_at(batch, search)
+                if not self._move_on(search, batch):
+                    log.info("search_overtaken")
                     break
-                batch = _batch(str(cursor))
-                restored += self._look_at(batch, is_thorough=is_thorough == "1")
-                self._move_on(batch)
+                search = self._current()
         finally:
             if lock.owned():
                 lock.release()
@@ -96,29 +111,62 @@ class Losses:
             log.warning("executions_restored", executions=restored)
         return restored
 
-    def _look_at(self, batch: Sequence[WorkflowExecution], *, is_thorough: bool) -> int:
+    def _look_at(self, batch: Sequence[WorkflowExecution], search: Search) -> int:
         lost = self.store.is_lost([row.execution_id for row in batch]) if batch else []
-        chosen = [row for row, is_lost in zip(batch, lost, strict=True) if is_lost or is_thorough]
-        restored = sum(self._restore(row) for row in chosen)
+        chosen = [row for row, is_lost in zip(batch, lost, strict=True) if is_lost or search.is_thorough]
+        restored = sum(self._restore(row, search) for row in chosen)
         db.session.rollback()
         return restored
 
-    def _restore(self, row: WorkflowExecution) -> bool:
+    def _restore(self, row: WorkflowExecution, search: Search) -> bool:
         try:
             db.session.refresh(row)
-            return row.is_live and self.rebuilder.restore(row)
+            return row.is_live and self._rebuild(row, search)
         except (RedisConnectionError, RedisTimeoutError):
             raise  # The broker is away; the next tick looks again.
         except Exception:  # What is wrong with one execution must not keep the others from being restored.
             log.exception("execution_not_restored", execution_id=row.execution_id)
             return False
 
-    def _move_on(self, batch: Sequence[WorkflowExecution]) -> None:
-        if len(batch) < BATCH:
-            self.redis.hdel(EPOCH, "cursor", "is_thorough")
-            return
-        last = batch[-1]
-        self.redis.hset(EPOCH, "cursor", f"{last.created_at.timestamp():.6f} {last.execution_id}")
+    def _rebuild(self, row: WorkflowExecution, search: Search) -> bool:
+        """Restore an execution, unless it was lost in another loss than the one that is searched for.
+
+        Of that nobody has announced anything yet, and the search for it begins with the next tick.
+        """
+        return self.rebuilder.restore(row, lambda: self._is_of_now(search))
+
+    def _current(self) -> Search:
+        server, noticed, cursor, is_thorough = self.redis.hmget(EPOCH, "server", "noticed", "cursor", "is_thorough")
+        return Search(server, noticed, cursor, is_thorough == "1")
+
+    def _is_announced(self, search: Search, at_ms: int) -> bool:
+        return at_ms >= int(search.noticed or 0) + round(self.announced_after * 1000)
+
+    def _is_of_now(self, search: Search) -> bool:
+        """Whether the server has lost nothing since the search began."""
+        known = self._current()
+        is_same = (known.server, known.noticed) == (search.server, search.noticed)
+        return is_same and search.server == self._server()
+
+    def _server(self) -> str:
+        """The present run of the server."""
+        return str(self.redis.info("server").get("run_id", ""))
+
+    def _move_on(self, search: Search, batch: Sequence[WorkflowExecution]) -> bool:
+        """Note how far the search has come. False if another one has begun meanwhile, and stands where it stands."""
+
+        def move(pipeline: Any) -> bool:
+            if self._current() != search:
+                return False
+            pipeline.multi()
+            if len(batch) < BATCH:
+                pipeline.hdel(EPOCH, "cursor", "is_thorough")
+            else:
+                last = batch[-1]
+                pipeline.hset(EPOCH, "cursor", f"{last.created_at.timestamp():.6f} {last.execution_id}")
+            return True
+
+        return bool(self.redis.transaction(move, EPOCH, value_from_callable=True))
 
 
 def _batch(cursor: str) -> Sequence[WorkflowExecution]:

@@ -1,6 +1,6 @@
 """Makes the working state of an execution from what SQL remembers: after a loss, and to begin a retry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,18 +63,21 @@ class Rebuilder:
         """Begin an execution whose rows were written with it. False if it has begun already, or even ended."""
         return self._build(row, None)
 
-    def restore(self, row: WorkflowExecution) -> bool:
+    def restore(self, row: WorkflowExecution, may_restore: Callable[[], bool] = lambda: True) -> bool:
         """Bring an execution to where SQL knows it to be. False if that is where it is.
 
+        `may_restore` is asked once the working state was looked at, and has to know of every loss until then.
         A step that ran when the data were lost goes on, if its worker is alive. One of which nothing is known runs
         again, under the same idempotency key, or is given up if it is not safe to repeat.
         """
-        return self._build(row, self._announced)
+        return self._build(row, self._announced, may_restore)
 
-    def _build(self, row: WorkflowExecution, announced: Any) -> bool:
+    def _build(self, row: WorkflowExecution, announced: Any, may_restore: Callable[[], bool] = lambda: True) -> bool:
         store = self.coordinator.store
         loaded = store.load(row.execution_id)
         if loaded is None and not store.is_lost([row.execution_id])[0]:
+            return False
+        if not may_restore():
             return False
         version, before = ("", State()) if loaded is None else (loaded[0].version, loaded[0].state)
         plan = self.coordinator.plans.get(row.workflow_id, row.plan_hash)

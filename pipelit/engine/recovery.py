@@ -163,10 +163,10 @@ class Recovery:
             self.coordinator.groups.leave(group, execution_id)
 
     def start(self, row: WorkflowExecution) -> bool:
-        """Begin an execution from its row. False if it has begun already, or has to wait."""
+        """Begin an execution from its row. False if it has begun already, or has to wait, for others or for news."""
         if self.losses.is_older(row):
             # It may have begun, and have been lost before SQL heard of it.
-            return self.losses.rebuilder.restore(row)
+            return self.losses.restore(row, clock.now_ms())
         if row.retried_from_step is not None:
             return self.losses.rebuilder.begin(row)
         return self.coordinator.start(start_of(row))

@@ -22,10 +22,10 @@ from pipelit.launcher.watchdog import PATIENCE, Watchdog
 from pipelit.tasks import base
 
 
-def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
+def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE, overseer: type[Overseer] = Overseer) -> int:
     """Serve the lane until told to stop, and return the exit code.
 
-    `patience` is how long a worker may be deaf before it ends itself.
+    `patience` is how long a worker may be deaf before it ends itself, `overseer` who looks after its processes.
     """
     app = assemble(settings)
     base.use(app)
@@ -46,7 +46,7 @@ def run(settings: Settings, lane: Lane, *, patience: float = PATIENCE) -> int:
     def watch(**_: object) -> None:
         watchdog.start()
         if lane.pool == "prefork":
-            Overseer(engine.worker, board, app.app_context).start()
+            overseer(engine.worker, board, app.app_context).start()
             printed.start()
 
     setup_logging.connect(log_our_way)

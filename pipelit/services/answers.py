@@ -19,7 +19,7 @@ from pipelit.models import ExecutionLog, PendingTask, PendingTaskApprover, UserP
 from pipelit.nodes import registry
 from pipelit.nodes.base import StepNode
 from pipelit.nodes.flow.human_confirmation import HumanConfirmation, filled_in
-from pipelit.services import edits, executions, reports, rights
+from pipelit.services import edits, executions, idempotency, reports, rights
 from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
 
@@ -69,7 +69,8 @@ def answer(execution_id: str, given: Answer, *, by: UserProfile) -> WorkflowExec
     row = db.session.get(WorkflowExecution, execution_id)
     if row is None or row.is_removed:
         raise NotFound(f"There is no execution '{execution_id[:36]}'.")
-    engine().drain_journal()
+    with idempotency.preparing():
+        engine().drain_journal()
     task = _chosen(_answerable(row, by), given)
     step = StepId.parse(task.step)
     if task.kind == waiting.Kind.APPROVAL:

@@ -27,7 +27,7 @@ from pipelit.extensions import db, settings, transaction
 from pipelit.models import UserProfile, Workflow, WorkflowExecution, WorkflowNode
 from pipelit.nodes import registry
 from pipelit.nodes.base import TriggerEvent, TriggerNode
-from pipelit.services import admission, ancestry, disposal, node_config, plans, rights
+from pipelit.services import admission, ancestry, disposal, idempotency, node_config, plans, rights
 from pipelit.services.ancestry import Origin
 from pipelit.services.paging import Listing, Page, listing
 from pipelit.services.rights import Access
@@ -137,6 +137,7 @@ def begin(
         _refuse_deleted(session, begun)
         if origin is not None:
             ancestry.attach(session, origin)
+        idempotency.starts(begun.execution_id)
         session.connection().execute(_INSERT, columns)
     try:
         has_begun = engine().coordinator.start(begun)
@@ -249,7 +250,8 @@ def cancel(execution_id: str, *, by: UserProfile | None) -> WorkflowExecution:
     if not get(execution_id, by=by, needed=Access.EDITOR).is_live:
         _refuse_ended(execution_id)
     if not stop(execution_id):
-        engine().drain_journal()
+        with idempotency.preparing():
+            engine().drain_journal()
         _refuse_ended(execution_id)
     return ended(execution_id)
 

@@ -32,7 +32,7 @@ from pipelit.errors import Invalid, NotFound, WrongState
 from pipelit.extensions import db, settings, transaction
 from pipelit.models import Blob, ExecutionLog, StepCheckpoint, UserProfile, Workflow, WorkflowExecution
 from pipelit.nodes import registry
-from pipelit.services import admission, executions, plans
+from pipelit.services import admission, executions, idempotency, plans
 from pipelit.services.rights import Access
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,8 @@ def retry(execution_id: str, wanted: Retry, *, by: UserProfile) -> WorkflowExecu
     row = executions.get(execution_id, by=by, needed=Access.EDITOR)
     if row.is_live:
         # Its end may be known already, and on its way to its row.
-        engine().drain_journal()
+        with idempotency.preparing():
+            engine().drain_journal()
         db.session.refresh(row)
     if row.is_live:
         raise WrongState(f"The execution {execution_id} is {row.status}; cancel it, or wait for its end.")
@@ -95,6 +96,7 @@ def retry(execution_id: str, wanted: Retry, *, by: UserProfile) -> WorkflowExecu
         )
         if session.scalar(kept_row.with_for_update(read=True)) is None:
             raise NotFound("There is no such execution any more.")
+        idempotency.starts(begun.execution_id)
         session.add(begun)
         session.flush()
         _copy(session, base, begun.execution_id, kept, edits)

@@ -1,12 +1,16 @@
 """Which executions a server has lost: all of them are found, and nothing else is touched."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
 
 import pytest
 
 from pipelit import clock
 from pipelit.engine.core.state import StepId
 from pipelit.engine.keys import EPOCH
+from pipelit.engine.rebuild import Rebuilder
 from pipelit.engine.runtime import engine
 from pipelit.extensions import transaction
 from pipelit.models import StepCheckpoint, WorkflowExecution
@@ -36,7 +40,7 @@ def test_what_was_accepted_and_not_begun_begins(hand: Hand) -> None:
         kept = session.get(WorkflowExecution, row.execution_id)
         assert kept is not None
         kept.created_at = clock.now().replace(year=2020)
-    engine().losses.notice(clock.now_ms())
+    engine().losses.notice(clock.now_ms() - 60_000)
 
     assert engine().recovery.start_pending() == 1
     hand.run_all()
@@ -141,12 +145,64 @@ def test_a_search_goes_on_where_the_last_one_stopped(hand: Hand) -> None:
     lose(hand)
 
     assert engine().losses.notice(clock.now_ms())
-    restored = 0
-    while engine().losses.is_searching(clock.now_ms() + 60_000):
-        restored += engine().losses.search()
 
-    assert restored == len(rows)
+    assert searched_through() == len(rows)
     assert len(hand.waiting()) == len(rows)
+
+
+def test_what_may_have_begun_before_a_loss_waits_until_workers_have_said_what_they_run(hand: Hand) -> None:
+    row = started({"a": template("a")}, "start -> a")
+    lose(hand, is_drained=False)
+    with transaction() as session:
+        kept = session.get(WorkflowExecution, row.execution_id)
+        assert kept is not None
+        kept.created_at = clock.now().replace(year=2020)
+
+    engine().losses.notice(clock.now_ms())
+
+    assert engine().recovery.start_pending() == 0
+    assert hand.waiting() == []
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_a_search_that_is_overtaken_by_another_loss_leaves_everything_to_the_next(hand: Hand, is_noticed: bool) -> None:
+    workflow = build({"start": ("trigger_manual", {}), "a": template("a")}, "start -> a")
+    ada = author()
+    rows = [executions.start(workflow.slug, by=ada) for _ in range(130)]
+    lose(hand)
+    losses = engine().losses
+    assert losses.notice(clock.now_ms())
+
+    # With the third that it looks at, everything is lost once more; what it restores after that nobody has announced.
+    overtaken = Overtaken(losses.rebuilder, lambda: lose_again(hand, is_noticed=is_noticed), after=3)
+    assert replace(losses, rebuilder=overtaken).search() == 2
+    assert hand.waiting() == []
+
+    assert is_noticed or losses.notice(clock.now_ms())
+    assert searched_through() == len(rows)
+    assert len(hand.waiting()) == len(rows)
+
+
+@dataclass
+class Overtaken:
+    """A rebuilder that something happens to on the way."""
+
+    rebuilder: Rebuilder
+    happen: Callable[[], None]
+    after: int
+
+    def restore(self, row: WorkflowExecution, may_restore: Callable[[], bool]) -> bool:
+        self.after -= 1
+        if self.after == 0:
+            self.happen()
+        return self.rebuilder.restore(row, may_restore)
+
+
+def lose_again(hand: Hand, *, is_noticed: bool) -> None:
+    lose(hand)
+    if is_noticed:
+        # A tick that runs beside the one that searches.
+        assert engine().losses.notice(clock.now_ms() + 1)
 
 
 def test_a_loss_that_nobody_noticed_is_found_by_the_next_search(hand: Hand) -> None:
@@ -161,6 +217,14 @@ def test_a_loss_that_nobody_noticed_is_found_by_the_next_search(hand: Hand) -> N
 
     hand.run_all()
     assert outcome(row).status == "completed"
+
+
+def searched_through() -> int:
+    """Search tick by tick until everything was looked at; how many executions were restored."""
+    restored = 0
+    while engine().losses.is_searching(clock.now_ms() + 60_000):
+        restored += engine().losses.search()
+    return restored
 
 
 def copy_of(hand: Hand) -> Callable[[], None]:

@@ -40,15 +40,17 @@ def main() -> int:
     for database in ("sqlite", "postgresql") if told.database == "both" else (told.database,):
         with tempfile.TemporaryDirectory(prefix="pl-effects-") as folder:
             print(f"{database}, seed {seed} ...", file=sys.stderr)
-            result = storm.run(seed, database, size, Path(folder), say=lambda line: print(line, file=sys.stderr))
+            kept = ROOT / "var" / f"faults-{database}-{seed}"
+            result = storm.run(seed, database, size, Path(folder), keep=kept, say=_say)
         print(report.text(result), flush=True)
-        if result.logs:
-            kept = ROOT / "var" / f"faults-{database}-{seed}.log"
-            kept.parent.mkdir(exist_ok=True)
-            kept.write_text(result.logs)
-            print(f"What the processes logged: {kept}", file=sys.stderr)
+        if not result.verdict.is_clean:
+            print(f"What was there in the end: {kept}", file=sys.stderr)
         is_clean = is_clean and result.verdict.is_clean
     return 0 if is_clean else 1
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

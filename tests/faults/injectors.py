@@ -76,6 +76,13 @@ def kill_web(there: Installation, random: Random) -> Hit | None:
     return _kill_group(server) if random.random() < 0.5 else _kill(random.choice(children(server)))
 
 
+def kill_web_processes(there: Installation) -> Hit | None:
+    """`kill -9` of every process of the web server that answers requests."""
+    server = there.web()
+    hits = [_kill(process) for process in children(server)] if server is not None else []
+    return next((hit for hit in hits if hit is not None), None)
+
+
 def kill_redis(there: Installation, random: Random) -> Hit | None:
     """`kill -9` of the Redis-compatible server, in the middle of steps; it comes back with its log."""
     if not _running(there):

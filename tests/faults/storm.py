@@ -11,7 +11,7 @@ from random import Random
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.faults import oracle, recovery, workflows
+from tests.faults import evidence, oracle, recovery, workflows
 from tests.faults.counter import Counter, counting
 from tests.faults.injectors import INJECTORS, Hit
 from tests.faults.oracle import Expected, Ticket, Verdict
@@ -57,11 +57,18 @@ class Result:
     passed_over: list[str] = field(default_factory=list)
     times: Mapping[str, Times] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
-    logs: str = ""
 
 
-def run(seed: int, database: str, size: Size, folder: Path, *, say: Callable[[str], None] = lambda _: None) -> Result:
-    """Let the storm pass over a fresh installation."""
+def run(
+    seed: int,
+    database: str,
+    size: Size,
+    folder: Path,
+    *,
+    keep: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Let the storm pass over a fresh installation. What it looks like when something was found goes to `keep`."""
     result = Result(seed, database)
     lease = {"lease_seconds": size.lease_seconds, "visibility_timeout": size.visibility_timeout}
     with counting(folder / "effects.db") as counter, installation(database, **lease) as there:
@@ -71,8 +78,8 @@ def run(seed: int, database: str, size: Size, folder: Path, *, say: Callable[[st
         storm.rage()
         storm.settle()
         storm.judge()
-        if not result.verdict.is_clean:
-            result.logs = there.said()
+        if keep is not None and not result.verdict.is_clean:
+            evidence.keep(there, keep)
     return result
 
 

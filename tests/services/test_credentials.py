@@ -27,7 +27,7 @@ def secrets(app: Flask) -> Iterator[None]:
             session.add(LLMProviderCredential(name="llm", api_key="sk-1", custom_headers='{"X": "y"}'))
             session.add(ComponentConfig(component_type="", secrets='{"token": "t"}'))
         record = idempotency.begin("user:1", "key", "print", datetime(2026, 1, 1, tzinfo=UTC))
-        assert isinstance(record, int)
+        assert isinstance(record, idempotency.Running)
         idempotency.finish(record, idempotency.Answer(201, "{}"))
         yield
         cipher.use([OLD])

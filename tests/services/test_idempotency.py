@@ -1,16 +1,22 @@
 """A request that may be repeated, at every moment at which its process may die."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
+from sqlalchemy import update
 
+from pipelit.engine import lease, processes
 from pipelit.errors import AnswerLost, IdempotencyConflict, RequestInProgress
 from pipelit.extensions import db, transaction
-from pipelit.models import UserProfile
+from pipelit.models import IdempotencyRecord, UserProfile
 from pipelit.services import idempotency
-from pipelit.services.idempotency import Answer
+from pipelit.services.idempotency import Answer, Running, Started
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ANSWER = Answer(201, '{"id": 1}', {"Location": "/x/1"})
@@ -22,7 +28,7 @@ def context(app: Flask) -> Iterator[None]:
         yield
 
 
-def begin(print_: str = "print", at: datetime = AT) -> int | Answer:
+def begin(print_: str = "print", at: datetime = AT) -> Running | Answer | Started:
     return idempotency.begin("user:1", "key", print_, at)
 
 
@@ -35,10 +41,26 @@ def effects() -> int:
     return db.session.query(UserProfile).count()
 
 
-def record() -> int:
-    found = begin()
-    assert isinstance(found, int)
+def record(at: datetime = AT) -> Running:
+    found = begin(at=at)
+    assert isinstance(found, Running)
     return found
+
+
+def held_by(process: str) -> None:
+    """Let the record be one of another process."""
+    with transaction() as session:
+        session.execute(update(IdempotencyRecord).values(holder=f"{process} token"))
+
+
+@pytest.fixture
+def dead() -> str:
+    """A process of this machine that is gone, as records name it."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        named = f"{lease.process_of(process.pid, keeper=os.getpid())}/{processes.started(process.pid)}"
+        assert not lease.is_dead(named)
+        process.kill()
+    return named
 
 
 def test_the_second_request_gets_the_first_ones_answer() -> None:
@@ -70,7 +92,7 @@ def test_a_failure_without_effect_frees_the_key() -> None:
     with pytest.raises(ZeroDivisionError), idempotency.running(first):
         raise ZeroDivisionError
 
-    assert isinstance(begin(), int)
+    assert isinstance(begin(), Running)
 
 
 def test_a_failure_inside_the_transaction_is_one_without_effect() -> None:
@@ -84,7 +106,7 @@ def test_a_failure_inside_the_transaction_is_one_without_effect() -> None:
         fail_half_way()
 
     assert effects() == 0
-    assert isinstance(begin(), int)
+    assert isinstance(begin(), Running)
 
 
 def test_a_failure_after_the_effect_does_not_repeat_it() -> None:
@@ -101,12 +123,83 @@ def test_a_failure_after_the_effect_does_not_repeat_it() -> None:
         begin(at=AT + timedelta(hours=23))
 
 
-def test_a_process_that_died_before_the_effect_blocks_the_key_for_two_minutes() -> None:
+def test_a_process_that_died_before_the_effect_leaves_its_key_free_at_once(dead: str) -> None:
+    record()
+    held_by(dead)
+
+    assert isinstance(begin(), Running)
+
+
+def test_who_is_slow_keeps_its_key_for_two_minutes() -> None:
     record()
 
     with pytest.raises(RequestInProgress):
         begin(at=AT + timedelta(seconds=119))
-    assert isinstance(begin(at=AT + timedelta(seconds=121)), int)
+    assert isinstance(begin(at=AT + timedelta(seconds=121)), Running)
+
+
+@pytest.mark.parametrize("process", ["elsewhere/boot/pid:[1]/1.2/3", f"{lease.machine()}-restarted/1.2/3"])
+def test_who_cannot_be_looked_for_keeps_its_key_for_seconds(process: str) -> None:
+    record()
+    held_by(process)
+
+    with pytest.raises(RequestInProgress):
+        begin(at=AT + timedelta(seconds=9))
+    assert isinstance(begin(at=AT + timedelta(seconds=11)), Running)
+
+
+def test_a_record_of_before_that_names_no_process_is_kept_for_two_minutes() -> None:
+    record()
+    with transaction() as session:
+        session.execute(update(IdempotencyRecord).values(holder=None))
+
+    with pytest.raises(RequestInProgress):
+        begin(at=AT + timedelta(seconds=119))
+    assert isinstance(begin(at=AT + timedelta(seconds=121)), Running)
+
+
+def test_who_was_taken_for_gone_and_is_not_has_no_effect() -> None:
+    slow = record()
+    following = record(AT + timedelta(seconds=121))
+
+    with pytest.raises(RequestInProgress), idempotency.running(slow):
+        have_an_effect()
+    assert effects() == 0
+    with idempotency.running(following):
+        have_an_effect()
+    idempotency.finish(slow, replace(ANSWER, body="of the slow one"))
+    idempotency.finish(following, ANSWER)
+
+    assert (effects(), begin()) == (1, ANSWER)
+
+
+def test_a_process_that_died_after_the_effect_is_not_waited_for(dead: str) -> None:
+    with idempotency.running(record()):
+        have_an_effect()
+    with pytest.raises(RequestInProgress):
+        begin()
+    held_by(dead)
+
+    with pytest.raises(AnswerLost):
+        begin()
+
+
+def test_a_request_that_started_an_execution_can_be_answered_whoever_died() -> None:
+    with idempotency.running(record()), transaction() as session:
+        idempotency.starts("an-execution")
+        session.add(UserProfile(username="starter"))
+
+    assert begin() == Started("an-execution")
+
+
+def test_what_is_tidied_up_before_the_effect_marks_nothing() -> None:
+    first = record()
+    with pytest.raises(ZeroDivisionError), idempotency.running(first):
+        with idempotency.preparing():
+            have_an_effect()
+        raise ZeroDivisionError
+
+    assert isinstance(begin(), Running)
 
 
 def test_keys_are_forgotten_after_a_day() -> None:
@@ -114,7 +207,7 @@ def test_keys_are_forgotten_after_a_day() -> None:
 
     assert idempotency.forget_old(AT + timedelta(hours=23)) == 0
     assert begin(at=AT + timedelta(hours=23)) == ANSWER
-    assert isinstance(begin("another print", at=AT + timedelta(hours=25)), int)
+    assert isinstance(begin("another print", at=AT + timedelta(hours=25)), Running)
     assert idempotency.forget_old(AT + timedelta(hours=50)) == 1
 
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from tests.support.hand import Hand
 from tests.support.product import PATIENCE, wait_until
 from tests.support.workflows import Nodes, build
 
+WORKER = ("pipelit", "worker")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -79,9 +80,9 @@ class Crew:
         self.server.kill()
         self.server.wait()
 
-    def start(self, *lanes: str, **environ: str) -> list[WorkerProcess]:
+    def start(self, *lanes: str, program: Sequence[str] = WORKER, **environ: str) -> list[WorkerProcess]:
         """Start a worker for each lane, and wait until all of them take messages."""
-        return self._ready([self._spawn(lane, **environ) for lane in lanes])
+        return self._ready([self._spawn(lane, program, **environ) for lane in lanes])
 
     def run(self, nodes: Nodes, edges: str, **start: Any) -> WorkflowExecution:
         """Start an execution of a new workflow of `start`, a manual trigger, and these nodes."""
@@ -122,11 +123,11 @@ class Crew:
         engine().drain_journal()
         return self.outcome(row)
 
-    def _spawn(self, lane: str, **environ: str) -> WorkerProcess:
+    def _spawn(self, lane: str, program: Sequence[str], **environ: str) -> WorkerProcess:
         log = self.settings.home / "logs" / f"{len(self.workers)}-{lane}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipelit", "worker", lane],
+                [sys.executable, "-m", *program, lane],
                 env={**os.environ, **self.environ, **environ},
                 cwd=ROOT,
                 stdout=output,

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
+import pytest
+
+from pipelit.engine import processes
 from tests.integrations.web import Asked, Web, reply, serving
 from tests.support.crew import Crew
 from tests.support.product import wait_until
@@ -96,6 +99,36 @@ def test_when_a_whole_worker_is_killed_another_takes_over_by_the_lease(crew: Cre
     assert ended.final_output == "done"
     assert crew.attempts(row, "call") == [(1, "failed", "worker_lost"), (2, "success", None)]
     assert len(there.web.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("tries", "ended_as", "attempts"),
+    [
+        (1, "failed", [(1, "failed", "step_timeout")]),
+        (2, "completed", [(1, "failed", "step_timeout"), (2, "success", None)]),
+    ],
+)
+def test_an_overseer_that_dies_between_its_report_and_its_kill_has_said_what_happened(
+    crew: Crew, tries: int, ended_as: str, attempts: list[object]
+) -> None:
+    with scene() as there:
+        (victim,) = crew.start("steps", program=["tests.support.dying_worker"])
+        policy = {"timeout": 1, "retry": {"attempts": tries, "initial": 0}}
+        call = there.call(method="POST", failure=policy)
+        row = crew.run({"call": call, "end": END}, "start -> call; call -> end")
+        wait_until(there.is_asked, "the step runs", or_else=crew.said)
+        (process,) = victim.children()
+
+        # It stands still, so that nothing interrupts it but the overseer.
+        os.kill(process, signal.SIGSTOP)
+        wait_until(lambda: not victim.is_running(), "the worker is gone", or_else=crew.said)
+        wait_until(lambda: not processes.running_since(process), "its process is gone with it", or_else=crew.said)
+        crew.start("steps", "system")
+        crew.wait_for(row, ended_as)
+
+    assert crew.attempts(row, "call") == attempts
+    assert len(there.web.asked) == tries
+    assert {asked.headers["idempotency-key"] for asked in there.web.asked} == {f"{row.execution_id}/call/"}
 
 
 def test_a_worker_that_is_told_to_stop_hands_its_step_back(crew: Crew) -> None:
