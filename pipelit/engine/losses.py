@@ -136,7 +136,8 @@ class Losses:
         return self.rebuilder.restore(row, lambda: self._is_of_now(search))
 
     def _current(self) -> Search:
-        server, noticed, cursor, is_thorough = self.redis.hmget(EPOCH, "server", "noticed", "cursor", "is_thorough")
+        found: Any = self.redis.hmget(EPOCH, "server", "noticed", "cursor", "is_thorough")
+        server, noticed, cursor, is_thorough = found
         return Search(server, noticed, cursor, is_thorough == "1")
 
     def _is_announced(self, search: Search, at_ms: int) -> bool:
@@ -155,7 +156,7 @@ class Losses:
     def _move_on(self, search: Search, batch: Sequence[WorkflowExecution]) -> bool:
         """Note how far the search has come. False if another one has begun meanwhile, and stands where it stands."""
 
-        def move(pipeline: Any) -> bool:
+        def move(pipeline: Any) -> Any:
             if self._current() != search:
                 return False
             pipeline.multi()

@@ -31,7 +31,7 @@ LONGEST_REQUEST = timedelta(seconds=120)
 """After this long without an answer a request does not count as running any more, whatever became of its process."""
 
 UNSEEN_REQUEST = timedelta(seconds=10)
-"""The same for one whose process was on another machine, or before this one was started anew: nobody can look for it."""
+"""The same for one whose process was on another machine, or before this one was booted: nobody can look for it."""
 
 CARRIED_OUT = 102
 """The status of a record whose request has had its effect and is not answered yet."""

@@ -193,11 +193,14 @@ def test_a_request_that_started_an_execution_can_be_answered_whoever_died() -> N
 
 
 def test_what_is_tidied_up_before_the_effect_marks_nothing() -> None:
-    first = record()
-    with pytest.raises(ZeroDivisionError), idempotency.running(first):
-        with idempotency.preparing():
-            have_an_effect()
-        raise ZeroDivisionError
+    def tidy_up_and_fail() -> None:
+        with idempotency.running(record()):
+            with idempotency.preparing():
+                have_an_effect()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        tidy_up_and_fail()
 
     assert isinstance(begin(), Running)
 
