@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-import pytest
-
 from pipelit import clock
 from pipelit.engine.core.state import StepId
 from pipelit.engine.keys import EPOCH
