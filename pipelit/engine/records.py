@@ -5,14 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Boolean, Table, Update, bindparam, delete, or_, select
+from sqlalchemy import Boolean, ColumnElement, Table, Update, and_, bindparam, case, delete, literal, or_, select
+from sqlalchemy import func as sql
 from sqlalchemy.orm import Session
 
-from pipelit.engine import blobs, orphans
+from pipelit.engine import blobs, broken_off, orphans
 from pipelit.engine.core.graph import Json
 from pipelit.engine.core.state import ExecutionStatus
 from pipelit.engine.entries import Entry, Kind
-from pipelit.engine.rows import insert_once
+from pipelit.engine.rows import Columns, insert_once
 from pipelit.models.execution import (
     LIVE,
     TIMES,
@@ -23,6 +24,11 @@ from pipelit.models.execution import (
     StepCheckpoint,
     WorkflowExecution,
 )
+
+BROKEN_OFF = (broken_off.CANCELLED, broken_off.TIMED_OUT)
+
+SPENT = ("resolve_ms", "run_ms", "commit_ms")
+"""The kinds of time that pass between an attempt's claim and its commit."""
 
 TEXT_LIMIT = 4_000
 PROMPT_LIMIT = 20_000
@@ -79,7 +85,7 @@ def write(session: Session, batch: Sequence[Entry], kept_events: Mapping[str, by
     started = [entry for entry in by_kind[Kind.STARTED] if entry.execution_id not in over]
     # A row that a worker wrote beforehand does not know yet how long its commit took, and what was waited for.
     logs = [_log_row(entry) for entry in by_kind[Kind.LOG]]
-    insert_once(session.connection(), LOGS, logs, completing=(*TIMES, "duration_ms"), agreeing="status")
+    insert_once(session.connection(), LOGS, logs, completing=_completed)
     insert_once(session.connection(), CHECKPOINTS, [_checkpoint_row(entry) for entry in by_kind[Kind.CHECKPOINT]])
     for entry in by_kind[Kind.WAITED]:
         session.execute(_waited(entry))
@@ -108,6 +114,26 @@ def to_follow_up(session: Session, ids: Collection[str]) -> list[str]:
     """Those of these ended executions about which something is still to be done."""
     chosen = (WorkflowExecution.execution_id.in_(ids), WorkflowExecution.needs_follow_up)
     return list(session.scalars(select(WorkflowExecution.execution_id).where(*chosen)))
+
+
+def _completed(there: Columns, given: Columns) -> tuple[Mapping[str, ColumnElement[Any]], ColumnElement[bool]]:
+    """What a second writing of an attempt's row adds to the first: times that were not known by then.
+
+    Where the two tell different ends, what the worker had written stands, and its process died or the execution was
+    stopped before that was committed. The time until then is that of its commit. What was broken off stays as it is.
+    """
+    values = {name: _larger(there[name], given[name]) for name in (*TIMES, "duration_ms")}
+    until = sum((sql.coalesce(given[name], 0.0) for name in SPENT), literal(0.0))
+    returned = sql.coalesce(there.resolve_ms, 0.0) + sql.coalesce(there.run_ms, 0.0)
+    is_same = there.status == given.status
+    for name in ("queued_ms", "resolve_ms", "run_ms"):
+        values[name] = case((is_same, values[name]), else_=there[name])
+    values["commit_ms"] = case((is_same, values["commit_ms"]), else_=_larger(there.commit_ms, until - returned))
+    return values, and_(*(there.status != status for status in BROKEN_OFF))
+
+
+def _larger(there: ColumnElement[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((there.is_(None), given), (given > there, given), else_=there)
 
 
 def _log_row(entry: Entry) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelit import clock
-from pipelit.engine import timeouts
+from pipelit.engine import durability, timeouts
+from pipelit.engine.core.events import StepSucceeded
+from pipelit.engine.reading import ClaimedStep
 from pipelit.engine.runtime import engine
+from pipelit.engine.store import Claim
+from pipelit.engine.timing import Stopwatch
 from pipelit.errors import UpstreamError
 from pipelit.extensions import db
 from pipelit.models import ExecutionLog, WorkflowExecution
@@ -84,10 +89,10 @@ def test_a_step_that_stands_in_a_queue_leaves_a_row(
     assert_adds_up(row, within=QUEUE_ROUNDING)
 
 
-@pytest.mark.parametrize("durability", ["async", "sync"])
+@pytest.mark.parametrize("how_durable", ["async", "sync"])
 @ENDS
 def test_a_step_that_runs_leaves_one_row_whatever_it_returns_later(
-    hand: Hand, end: Callable[[WorkflowExecution], None], status: str, code: str, durability: str
+    hand: Hand, end: Callable[[WorkflowExecution], None], status: str, code: str, how_durable: str
 ) -> None:
     gate = Gate()
 
@@ -96,7 +101,7 @@ def test_a_step_that_runs_leaves_one_row_whatever_it_returns_later(
         return Completed({"output": "too late"})
 
     nodes = {"start": ("trigger_manual", {}), "a": template("a")}
-    row = started_with(build(nodes, "start -> a", durability=durability))
+    row = started_with(build(nodes, "start -> a", durability=how_durable))
     delivery = hand.take()
     assert delivery is not None
 
@@ -137,6 +142,35 @@ def test_a_step_that_ends_as_its_execution_is_cancelled_has_one_row(hand: Hand) 
 
     assert attempts(row, "a") == [(1, "success", None)]
     assert outcome(row).status == "cancelled"
+
+
+def test_a_worker_that_dies_after_it_wrote_its_row_committed_until_that_was_noticed(hand: Hand) -> None:
+    """With `durability: sync` the row comes before the commit, which this process did not live to make."""
+    nodes = {"start": ("trigger_manual", {}), "a": template("a"), "b": template("b")}
+    row = started_with(build(nodes, "start -> a; a -> b", durability="sync"))
+    delivery = hand.take()
+    assert delivery is not None
+    task, watch = task_of(delivery), Stopwatch(delivery.args[3], clock.precise_ms())
+    claim_as(f"{dead_owner()} token {watch}", delivery)
+    loaded = engine().store.load(row.execution_id)
+    assert loaded is not None
+    snapshot, meta = loaded
+    plan = engine().plans.get(meta.workflow_id, meta.plan_hash)
+    watch.begin()
+    report = replace(watch.report("{}"), outputs='{"output":"a"}')
+    step = ClaimedStep(plan, task, Claim(snapshot, {}), meta, watch)
+    durability.record(step, StepSucceeded(task.step, task.attempt), report)
+    time.sleep(0.05)
+
+    hand.run(delivery)
+    hand.run_all()
+
+    assert attempts(row, "a") == [(1, "success", None), (2, "success", None)]
+    assert outcome(row).status == "completed"
+    committed = row_of(row, "a").commit_ms
+    assert committed is not None
+    assert committed >= 50
+    assert_adds_up(row)
 
 
 def test_a_worker_that_dies_with_a_cancelled_step_adds_no_row(hand: Hand) -> None:
@@ -333,10 +367,10 @@ def test_an_execution_that_took_too_long_says_where_it_was(hand: Hand) -> None:
     fates=st.lists(st.sampled_from(["fine", "retry", "wait", "held", "loop"]), min_size=1, max_size=4),
     moves=st.integers(0, 12),
     end=st.sampled_from([stop, time_out]),
-    durability=st.sampled_from(["async", "sync"]),
+    how_durable=st.sampled_from(["async", "sync"]),
 )
 def test_wherever_it_is_stopped_each_attempt_has_one_row_and_the_times_of_a_chain_add_up(
-    hand: Hand, fates: list[str], moves: int, end: Callable[[WorkflowExecution], None], durability: str
+    hand: Hand, fates: list[str], moves: int, end: Callable[[WorkflowExecution], None], how_durable: str
 ) -> None:
     def act(context: StepContext) -> Outcome:
         if "retry" in context.node_id and context.attempt < 3:
@@ -351,7 +385,7 @@ def test_wherever_it_is_stopped_each_attempt_has_one_row_and_the_times_of_a_chai
         nodes |= more
         edges += [f"{name} =body=> in_{name}; in_{name} =return=> {name}"] if more else []
     with db.session.no_autoflush:
-        workflow = build(nodes, "; ".join(edges), name=f"Stopped {clock.precise_ms()}", durability=durability)
+        workflow = build(nodes, "; ".join(edges), name=f"Stopped {clock.precise_ms()}", durability=how_durable)
     row = started_with(workflow)
     admin = author(f"stopping{row.execution_id}")
 
