@@ -187,6 +187,11 @@ def _failure(known: Any) -> Iterator[str]:
         "The setting `failure` of every step. An error that may pass (a timeout, a server that is down) is tried "
         "again, and `on_error` says what follows the last try."
     )
+    yield (
+        "With `on_error: default`, an object whose names are all output ports of the type becomes these outputs: "
+        '`{"body": null, "status": 0}` for an HTTP request. Any other value is the port `output`. A type without that '
+        "port takes nothing else, and `validate` names its ports."
+    )
     for name in ("FailurePolicy", "RetryPolicy"):
         yield f"### {name}\n\n{_setting_rows(definitions[name]['properties'], ())}"
 

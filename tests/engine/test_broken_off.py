@@ -25,8 +25,9 @@ from pipelit.models import ExecutionLog, WorkflowExecution
 from pipelit.models.execution import TIMES
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed, Outcome
-from pipelit.services import answers, execution_events, executions
+from pipelit.services import answers, execution_events, executions, retries
 from pipelit.services.answers import Answer
+from pipelit.services.retries import Retry
 from tests.engine.stories import (
     Gate,
     attempts,
@@ -329,6 +330,24 @@ def test_a_failure_elsewhere_is_named_as_the_reason(hand: Hand) -> None:
 
     assert attempts(row, "b") == [(1, "cancelled", "step_cancelled")]
     assert "failed at another step while the step waited" in str(row_of(row, "b").error)
+
+
+def test_what_was_broken_off_runs_again_with_a_retry(hand: Hand) -> None:
+    ada = author()
+    nodes = {"a": template("a"), "b": template("{{ a.output }}b"), "pause": ("wait", {"external": True})}
+    row = started(nodes, "start -> a; a -> b; a -> pause", by=ada)
+    hand.deliver()
+    stop(row)
+    hand.run_all()
+    assert [status for _, status, _ in (*attempts(row, "b"), *attempts(row, "pause"))] == ["cancelled", "cancelled"]
+
+    again = retries.retry(row.execution_id, Retry(), by=ada)
+    hand.run_all()
+
+    assert attempts(again, "a") == [(1, "success", None)]
+    assert attempts(again, "b") == [(1, "success", None)]
+    assert attempts(again, "pause") == []
+    assert outcome(again).is_live
 
 
 def test_watchers_hear_what_became_of_each_step(hand: Hand) -> None:
