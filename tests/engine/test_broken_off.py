@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from pipelit import clock
@@ -44,6 +44,7 @@ from tests.engine.stories import (
     worker_that,
 )
 from tests.engine.test_time import assert_adds_up, drawn
+from tests.support.examples import examples
 from tests.support.hand import Hand
 from tests.support.workflows import build
 
@@ -381,7 +382,7 @@ def test_an_execution_that_took_too_long_says_where_it_was(hand: Hand) -> None:
     }
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[*HealthCheck])
+@examples(15, suppress_health_check=[*HealthCheck])
 @given(
     fates=st.lists(st.sampled_from(["fine", "retry", "wait", "held", "loop"]), min_size=1, max_size=4),
     moves=st.integers(0, 12),

@@ -13,7 +13,7 @@ def test_everything_goes_on_after_the_server_lost_all_it_had(crew: Crew) -> None
         crew.start("steps", "system")
         greeting = ("template", {"template": "{{ loop.item }}"})
         loop = ("loop", {"items": NAMES, "concurrency": 1})
-        waiting = crew.run({"pause": ("wait", {"seconds": 25}), "end": END_OF_WAIT}, "start -> pause; pause -> end")
+        waiting = crew.run({"pause": ("wait", {"seconds": 12}), "end": END_OF_WAIT}, "start -> pause; pause -> end")
         call = there.call(method="POST", idempotency_key=False)
         running = crew.run({"call": call, "end": END}, "start -> call; call -> end")
         wait_until(there.is_asked, "the step runs", or_else=crew.said)
