@@ -57,13 +57,13 @@ def test_it_starts_from_the_users_data_directory(installed: Path, new_product: P
     assert [sample["is_public"] for sample in samples] == [True]
     where = "import pipelit, migrations, celeryconfig; print(pipelit.__file__)"
     found = subprocess.run(
-        [installed / "python", "-c", where], capture_output=True, text=True, check=True, cwd=tmp_path
+        [installed / "python", "-I", "-c", where], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert found.stdout.startswith(str(installed.parent))
 
 
 def test_its_commands_work_without_a_checkout(installed: Path, tmp_path: Path):
-    environ = {**os.environ, "PIPELIT_HOME": str(tmp_path / "home")}
+    environ = {**os.environ, "PIPELIT_HOME": str(tmp_path / "home"), "PYTHONPATH": ""}
 
     for command in (["--version"], ["migrate"], ["nodes", "check"]):
         done = subprocess.run(
