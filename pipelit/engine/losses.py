@@ -31,7 +31,8 @@ SLICE_SECONDS = 0.5
 
 BEGUN = ("running", "interrupted")
 LOCK = "pipelit:epoch:lock"
-LOCK_SECONDS = 60
+LOCK_SECONDS = 10
+"""How long nobody else searches when the one that did has died; two at once do no harm."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """What is kept of a run that found something: what the database and the server say, and what the processes logged."""
 
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from tests.faults import recovery
 from tests.faults.product import Installation
 
 TABLES = (
@@ -30,7 +30,7 @@ def keep(there: Installation, folder: Path) -> None:
         (folder / "redis.json").write_text(_text(_keys(there.redis)))
         for table in TABLES:
             (folder / f"{table}.json").write_text(_text(there.rows(f"SELECT * FROM {table}")))
-        (folder / "events.json").write_text(_text(_events(there)))
+        (folder / "events.json").write_text(_text(recovery.kept_events(there)))
     except (RedisError, SQLAlchemyError) as error:
         (folder / "incomplete.txt").write_text(str(error))
 
@@ -54,12 +54,6 @@ def _value(redis: Redis, key: str) -> Any:
             return sorted(redis.smembers(key))
         case _:
             return redis.get(key)
-
-
-def _events(there: Installation) -> Mapping[str, Any]:
-    """What was told of each execution that has ended."""
-    rows = there.rows("SELECT execution_id, events FROM execution_events")
-    return {row["execution_id"]: json.loads(zlib.decompress(row["events"])) for row in rows}
 
 
 def _text(found: object) -> str:

@@ -1,33 +1,29 @@
 """Says what went wrong: compares SQL, Redis and the other side with what was accepted, and with a calm run."""
 
 import json
-import math
 import re
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
+from pipelit.engine.narrator import END_EVENTS
 from pipelit.models.execution import LIVE
+from tests.faults import crowds, recovery
 from tests.faults.counter import Effect
 from tests.faults.product import Installation
+from tests.faults.tickets import Fate, Retrial, Ticket, Wish
+from tests.faults.workflows import Limit
 
 ENDED = f"status NOT IN ({', '.join(repr(status) for status in LIVE)})"
 TICK = "pipelit.maintenance.tick"
+ENDS = frozenset(END_EVENTS.values())
+NOTHING_DONE: Mapping[str, Fate] = MappingProxyType({})
+UNLIMITED: Mapping[str, Limit] = MappingProxyType({})
 MARGIN_MS = 1000
 """What lies between a moment that a fault notes and what it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """One trigger that the suite fired; `is_accepted` once the product has said so."""
-
-    number: str
-    workflow: str
-    choice: str
-    is_accepted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,7 @@ class Verdict:
     twice: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
+    crowded: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
 
     @property
@@ -87,6 +84,7 @@ class Verdict:
             "twice": self.twice,
             "stuck": self.stuck,
             "different": self.different,
+            "crowded": self.crowded,
             "left over": self.left_over,
         }
 
@@ -104,18 +102,10 @@ def runs(there: Installation) -> dict[str, list[Run]]:
         given = json.loads(row["given"])
         ticket = (given.get("body") or given.get("payload") or {}).get("ticket", "")
         made = None if row["made"] is None else json.loads(row["made"])
-        times = _ms(row["created_at"], math.inf), _ms(row["completed_at"], math.inf)
+        times = crowds.moment(row["created_at"]), crowds.moment(row["completed_at"])
         run = Run(row["execution_id"], ticket, row["status"], made, row["error_message"], *times)
         found[ticket].append(run)
     return found
-
-
-def _ms(moment: Any, otherwise: float) -> float:
-    """A time as SQL gives it: text in SQLite, without its zone."""
-    if moment is None:
-        return otherwise
-    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return float((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp() * 1000)
 
 
 def live(there: Installation) -> int:
@@ -141,36 +131,141 @@ def judge(
     effects: Iterable[Effect],
     *,
     flushes: Sequence[int],
+    fates: Mapping[str, Fate] = NOTHING_DONE,
+    limits: Mapping[str, Limit] = UNLIMITED,
 ) -> Verdict:
     """Everything that is not as it has to be.
 
     `flushes` are the moments (ms since the epoch) at which all that was not in SQL was lost: with each of them, one
-    attempt at each step of the executions that were live may be missing in the logs.
+    attempt at each step of the executions that were live may be missing in the logs. `fates` are by the number of the
+    ticket, `limits` by workflow.
     """
-    verdict = Verdict()
-    found = runs(there)
     by_ticket: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
         by_ticket[effect.ticket].append(effect)
-    attempts = _attempts(there)
+    judging = Judging(Verdict(), runs(there), by_ticket, attempts(there), flushes, limits)
     for ticket in tickets:
-        for suffix, calm in expected[ticket.workflow, ticket.choice].items():
-            number = ticket.number + suffix
-            mine = found.pop(number, [])
-            if ticket.is_accepted and not mine:
-                verdict.lost.append(f"{ticket.workflow} {number}: accepted, and there is no execution")
-            if len(mine) > 1:
-                verdict.twice.append(f"{ticket.workflow} {number}: {len(mine)} executions")
-            for run in mine:
-                _judge_run(verdict, run, ticket, calm)
-                if run.status == "completed":
-                    unrecorded = sum(run.was_there(at) for at in flushes)
-                    _judge_effects(verdict, run, calm.effects, by_ticket[number], attempts, unrecorded)
-    unknown = [number for number in found if not number.startswith("calm-")]
+        calm = expected[ticket.workflow, ticket.choice]
+        fate = fates.get(ticket.number, Fate(ticket.number, Wish()))
+        judging.look_at(ticket, calm, fate)
+        if fate.retrial is not None:
+            judging.look_at_retry(fate.retrial, calm)
+    verdict = judging.verdict
+    unknown = [number for number in judging.found if not number.startswith("calm-")]
     verdict.different += [f"{number}: not in a calm run" for number in unknown]
-    verdict.twice += _repeated_steps(there)
+    verdict.twice += [*_repeated_steps(there), *_repeated_ends(there)]
+    verdict.crowded += crowds.found(there, limits)
     verdict.left_over += [*_left_in_sql(there), *left_in_redis(there)]
     return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What an execution has to come to: `effects` have to happen, `others` may. If it is cancelled, none has to."""
+
+    output: Any
+    effects: frozenset[str]
+    others: frozenset[str] = frozenset()
+    may_be_cancelled: bool = False
+
+
+@dataclass
+class Judging:
+    """Looks at one ticket after the other; `found` are the executions that nobody has asked about yet."""
+
+    verdict: Verdict
+    found: dict[str, list[Run]]
+    effects: Mapping[str, list[Effect]]
+    attempts: Attempts
+    flushes: Sequence[int]
+    limits: Mapping[str, Limit]
+
+    def look_at(self, ticket: Ticket, expected: Expected, fate: Fate) -> None:
+        """A ticket's execution, and those that it called."""
+        is_stopped = self._may_be_stopped(ticket) or fate.wish.cancelled_after is not None
+        is_cancelled = self._is_cancelled(ticket.number)
+        if fate.cancel == "cancelled" and not is_cancelled:
+            self.verdict.different.append(f"{ticket.workflow} {ticket.number}: said to be cancelled, and is not")
+        for suffix, calm in expected.items():
+            due = Due(calm.output, calm.effects, may_be_cancelled=is_stopped)
+            is_due = ticket.is_accepted and not (suffix and is_cancelled)
+            self._executions(ticket, ticket.number + suffix, due, is_due=is_due)
+
+    def look_at_retry(self, retrial: Retrial, expected: Expected) -> None:
+        """A retry, and those that it called: what it reuses must not happen again, and everything else has to."""
+        ticket, number = retrial.ticket, retrial.ticket.number
+        surely, perhaps = (
+            frozenset(name for name in names if name.partition("/")[0] not in retrial.again)
+            for names in (retrial.before, retrial.after)
+        )
+        is_cancelled = self._is_cancelled(number)
+        for suffix, calm in expected.items():
+            called = f"workflow{suffix[1:]}/0"
+            if suffix and called in surely:
+                repeated = self.found.pop(number + suffix, [])
+                self.verdict.twice += [f"{ticket.workflow} {number}{suffix}: called again" for _ in repeated]
+                continue
+            due = Due(calm.output, calm.effects, may_be_cancelled=self._may_be_stopped(ticket))
+            if not suffix:
+                due = replace(due, effects=calm.effects - perhaps, others=(calm.effects & perhaps) - surely)
+            is_due = ticket.is_accepted and not (suffix and (is_cancelled or called in perhaps))
+            self._executions(ticket, number + suffix, due, is_due=is_due)
+
+    def _may_be_stopped(self, ticket: Ticket) -> bool:
+        """Whether its workflow does not let all of its executions come to their end."""
+        limit = self.limits.get(ticket.workflow)
+        return limit is not None and limit.overlap != "queue"
+
+    def _is_cancelled(self, number: str) -> bool:
+        return any(run.status == "cancelled" for run in self.found.get(number, []))
+
+    def _executions(self, ticket: Ticket, number: str, due: Due, *, is_due: bool) -> None:
+        mine = self.found.pop(number, [])
+        if is_due and not mine:
+            self.verdict.lost.append(f"{ticket.workflow} {number}: accepted, and there is no execution")
+        if len(mine) > 1:
+            self.verdict.twice.append(f"{ticket.workflow} {number}: {len(mine)} executions")
+        if number == ticket.number and ticket.execution_id not in (None, *(run.execution_id for run in mine)):
+            self.verdict.lost.append(f"{ticket.workflow} {number}: was answered with {ticket.execution_id}")
+        for run in mine:
+            self._status(run, ticket, due)
+            if run.status in ("completed", "cancelled"):
+                self._effects(run, due)
+
+    def _status(self, run: Run, ticket: Ticket, due: Due) -> None:
+        name = f"{ticket.workflow} {run.ticket} {run.execution_id}"
+        if run.status in LIVE:
+            self.verdict.stuck.append(f"{name} is {run.status}")
+        elif run.status == "cancelled" and due.may_be_cancelled:
+            return
+        elif run.status != "completed":
+            self.verdict.different.append(f"{name} is {run.status}: {run.error}")
+        elif run.output != due.output:
+            self.verdict.different.append(f"{name} gave {run.output!r}, and in a calm run {due.output!r}")
+
+    def _effects(self, run: Run, due: Due) -> None:
+        """Each effect happened, once, and was not asked for more often than there were attempts at it.
+
+        Under a key it cannot happen twice: another key, or a call too many, is what shows that its step was repeated.
+        """
+        verdict, effects = self.verdict, self.effects.get(run.ticket, [])
+        done = Tally(effect.name for effect in effects)
+        unrecorded = sum(run.was_there(at) for at in self.flushes) + (run.status == "cancelled")
+        for effect in effects:
+            name = f"{run.execution_id} {effect.name} {effect.key}"
+            if done[effect.name] > 1:
+                verdict.twice.append(f"effect {name}: under {done[effect.name]} keys")
+            if not effect.key and effect.times > 1:
+                verdict.twice.append(f"effect {name}: {effect.times} times")
+            if effect.name not in due.effects | due.others:
+                verdict.different.append(f"effect {name}: not in a calm run, or of a step that was reused")
+            tried = self.attempts.ended.get((run.execution_id, effect.name), 0) + unrecorded
+            if effect.key and effect.calls > tried:
+                verdict.twice.append(f"effect {name}: {effect.calls} calls in {tried} attempts")
+        for name in sorted(due.effects - done.keys()) if run.status == "completed" else ():
+            # A step that must not be repeated may have died before its effect, and is then given up: its log says so.
+            if not name.startswith("once") or (run.execution_id, name) in self.attempts.succeeded:
+                verdict.lost.append(f"effect {run.execution_id} {name}: never happened")
 
 
 def left_in_redis(there: Installation) -> list[str]:
@@ -186,52 +281,15 @@ def left_in_redis(there: Installation) -> list[str]:
     return left
 
 
-def _judge_run(verdict: Verdict, run: Run, ticket: Ticket, calm: Calm) -> None:
-    name = f"{ticket.workflow} {run.ticket} {run.execution_id}"
-    if run.status in LIVE:
-        verdict.stuck.append(f"{name} is {run.status}")
-    elif run.status != "completed":
-        verdict.different.append(f"{name} is {run.status}: {run.error}")
-    elif run.output != calm.output:
-        verdict.different.append(f"{name} gave {run.output!r}, and in a calm run {calm.output!r}")
-
-
-def _judge_effects(
-    verdict: Verdict,
-    run: Run,
-    expected: frozenset[str],
-    effects: list[Effect],
-    attempts: Attempts,
-    unrecorded: int,
-) -> None:
-    """Each effect of the calm run happened, once, and was not asked for more often than there were attempts at it.
-
-    Under a key it cannot happen twice: another key, or a call too many, is what shows that its step was repeated.
-    """
-    done = Tally(effect.name for effect in effects)
-    for effect in effects:
-        name = f"{run.execution_id} {effect.name} {effect.key}"
-        if done[effect.name] > 1:
-            verdict.twice.append(f"effect {name}: under {done[effect.name]} keys")
-        if not effect.key and effect.times > 1:
-            verdict.twice.append(f"effect {name}: {effect.times} times")
-        if effect.name not in expected:
-            verdict.different.append(f"effect {name}: not in a calm run")
-        tried = attempts.ended.get((run.execution_id, effect.name), 0) + unrecorded
-        if effect.key and effect.calls > tried:
-            verdict.twice.append(f"effect {name}: {effect.calls} calls in {tried} attempts")
-    for name in sorted(expected - done.keys()):
-        # A step that must not be repeated may have died before its effect, and is then given up: its log says so.
-        if not name.startswith("once") or (run.execution_id, name) in attempts.succeeded:
-            verdict.lost.append(f"effect {run.execution_id} {name}: never happened")
-
-
-def _attempts(there: Installation) -> Attempts:
+def attempts(there: Installation, execution_id: str = "") -> Attempts:
+    """What the logs tell of all executions, or of one."""
     query = (
         "SELECT execution_id, node_id, scope, count(*) AS n, "
-        "sum(CASE WHEN status = 'success' THEN 1 ELSE 0 END) AS done FROM execution_logs GROUP BY 1, 2, 3"
+        "sum(CASE WHEN status = 'success' THEN 1 ELSE 0 END) AS done FROM execution_logs "
+        "WHERE :wanted = '' OR execution_id = :wanted GROUP BY 1, 2, 3"
     )
-    found = {(row["execution_id"], _effect(row["node_id"], row["scope"])): row for row in there.rows(query)}
+    rows = there.rows(query, wanted=execution_id)
+    found = {(row["execution_id"], _effect(row["node_id"], row["scope"])): row for row in rows}
     ended = {step: int(row["n"]) for step, row in found.items()}
     return Attempts(ended, frozenset(step for step, row in found.items() if row["done"]))
 
@@ -255,6 +313,14 @@ def _repeated_steps(there: Installation) -> Iterator[str]:
     )
     for row in there.rows(query):
         yield f"step {row['execution_id']} {row['node_id']}@{row['scope']} succeeded {row['n']} times"
+
+
+def _repeated_ends(there: Installation) -> Iterator[str]:
+    """Executions that said more than once that they had ended."""
+    for execution_id, events in recovery.kept_events(there).items():
+        ends = [event["type"] for event in events if event["type"] in ENDS]
+        if len(ends) > 1:
+            yield f"execution {execution_id} told {ends}"
 
 
 def _left_in_sql(there: Installation) -> Iterator[str]:

@@ -43,12 +43,18 @@ class Times:
         return "; ".join(f"{name} {_summary(seconds)}" for name, seconds in parts if seconds)
 
 
+def kept_events(there: Installation) -> dict[str, list[Any]]:
+    """What each execution that has ended has told, in the order in which it was numbered."""
+    rows = there.rows("SELECT execution_id, events FROM execution_events")
+    return {row["execution_id"]: json.loads(zlib.decompress(row["events"])) for row in rows}
+
+
 def beginnings(there: Installation) -> list[Beginning]:
     """Every attempt that began, in the order of time."""
     found = [
-        _beginning(row["execution_id"], event)
-        for row in there.rows("SELECT execution_id, events FROM execution_events")
-        for event in json.loads(zlib.decompress(row["events"]))
+        _beginning(execution_id, event)
+        for execution_id, events in kept_events(there).items()
+        for event in events
         if event["type"] == "node_status" and event["data"]["status"] == "running"
     ]
     return sorted(found, key=lambda beginning: beginning.at_ms)

@@ -16,6 +16,9 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"seed {result.seed}, {result.database}, {result.seconds:.0f} s"
     yield f"executions   {result.executions:>5}   (and {result.calm_executions} calm ones)"
     yield f"approvals    {result.approvals:>5}"
+    yield f"cancelled    {result.cancelled:>5}"
+    yield f"retried      {result.retried:>5}"
+    yield f"not let run  {result.stopped:>5}   (dropped, or superseded)"
     yield f"faults       {len(result.faults):>5}"
     for kind, count in sorted(Tally(kind for kind, _ in result.faults).items()):
         yield f"  {kind:<20} {count:>4}   {_recovery(result, kind)}".rstrip()

@@ -1,10 +1,11 @@
 """One run of the suite: workflows, a calm run of each, then executions under faults, and the verdict."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,14 +15,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from tests.faults import evidence, oracle, recovery, workflows
 from tests.faults.counter import Counter, counting
 from tests.faults.injectors import INJECTORS, Hit
-from tests.faults.oracle import Expected, Ticket, Verdict
+from tests.faults.oracle import Expected, Verdict
 from tests.faults.product import Installation, installation
 from tests.faults.recovery import Times
 from tests.faults.schedule import Planned, plan
-from tests.faults.visitors import Approver, fire
+from tests.faults.tickets import Fate, Ticket, Wish
+from tests.faults.visitors import Approver, fire, meddle
 from tests.faults.workflows import CHOICES, Drawing
 
 CALLERS = 6
+MEDDLERS = 12
+CANCELLED, RETRIED = (0.0, 0.15), (0.08, 0.25)
+"""Which part of all executions is cancelled, and which retried; what is in both is cancelled first."""
+DELAYS = (0.0, 0.5, 2.0, 6.0)
+"""Seconds until an execution is cancelled."""
 PREPARATION = 30.0
 """Seconds in which a fault has to find what it is to hit; afterwards it is passed over."""
 
@@ -52,6 +59,9 @@ class Result:
     calm_executions: int = 0
     unanswered: int = 0
     approvals: int = 0
+    cancelled: int = 0
+    retried: int = 0
+    stopped: int = 0
     seconds: float = 0.0
     faults: list[tuple[str, Hit]] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
@@ -96,6 +106,7 @@ class Storm:
     drawings: list[Drawing] = field(default_factory=list)
     calm: dict[tuple[str, str], Expected] = field(default_factory=dict)
     fired: list[Future[Ticket]] = field(default_factory=list)
+    meddled: list[Future[Fate]] = field(default_factory=list)
     began: float = 0.0
 
     def draw(self) -> None:
@@ -126,6 +137,10 @@ class Storm:
             self.calm[ticket.workflow, ticket.choice] = oracle.calm(ticket.number, ran, effects)
         self.result.calm_executions = len(tickets)
         self.fired.clear()
+        for drawing in self.drawings:
+            if drawing.limit is not None:
+                told = self.there.product.call("PATCH", f"/api/v1/workflows/{drawing.name}/", drawing.limits)
+                assert told.status == 200, told
         self.say(f"{len(tickets)} calm executions of {len(self.drawings)} workflows")
 
     def rage(self) -> None:
@@ -137,6 +152,8 @@ class Storm:
                 self._fire_some(round(self.size.executions * number / len(planned)))
                 self._inject(fault)
             tickets = self._tickets()
+            for fate in self.meddled:
+                fate.result()
             self._wait(lambda: oracle.live(self.there) == 0, "every execution has ended")
             self.result.approvals = approver.answered
         self.result.seconds = time.monotonic() - self.began
@@ -155,21 +172,45 @@ class Storm:
         effects = [effect for effect in self.counter.effects() if not effect.ticket.startswith("calm-")]
         # A server that is killed while its disk is slow loses what it had not handed to the system.
         losses = [hit.at_ms for kind, hit in self.result.faults if kind in ("flush", "kill_redis")]
-        self.result.verdict = oracle.judge(self.there, tickets, self.calm, effects, flushes=losses)
+        fates = {fate.number: fate for fate in (future.result() for future in self.meddled)}
+        limits = {drawing.name: drawing.limit for drawing in self.drawings if drawing.limit is not None}
+        self._count(fates.values())
+        self.result.verdict = oracle.judge(
+            self.there, tickets, self.calm, effects, flushes=losses, fates=fates, limits=limits
+        )
         self.result.times = recovery.measured(self.result.faults, recovery.beginnings(self.there))
+
+    def _count(self, fates: Iterable[Fate]) -> None:
+        for fate in fates:
+            self.result.cancelled += fate.cancel == "cancelled"
+            self.result.retried += fate.retrial is not None and fate.retrial.ticket.is_accepted
+        stopped = "SELECT count(*) AS n FROM workflow_executions WHERE error_code IN ('dropped', 'superseded')"
+        self.result.stopped = int(self.there.rows(stopped)[0]["n"])
 
     @contextmanager
     def _callers(self) -> Iterator[None]:
-        with ThreadPoolExecutor(CALLERS) as self._pool:
+        with ThreadPoolExecutor(MEDDLERS) as self._meddlers, ThreadPoolExecutor(CALLERS) as self._pool:
             yield
 
     def _fire_some(self, until: int) -> None:
         while len(self.fired) < until:
-            self._fire(self.random.choice(self.drawings), f"t{len(self.fired)}", self.random.choice(CHOICES))
+            drawing = self.random.choice(self.drawings)
+            self._fire(drawing, f"t{len(self.fired)}", self.random.choice(CHOICES))
+            self._meddle(drawing, self.fired[-1])
 
     def _fire(self, drawing: Drawing, number: str, choice: str) -> None:
         patience = self.size.insistence
         self.fired.append(self._pool.submit(fire, self.there, drawing, number, choice, patience=patience))
+
+    def _meddle(self, drawing: Drawing, fired: Future[Ticket]) -> None:
+        roll, node = self.random.random(), self.random.choice((None, *drawing.top))
+        is_retried = RETRIED[0] <= roll < RETRIED[1]
+        delay = self.random.choice(DELAYS)
+        wish = Wish(delay if CANCELLED[0] <= roll < CANCELLED[1] else None, is_retried, node if is_retried else None)
+        if wish != Wish():
+            patience = self.size.patience
+            work = partial(meddle, self.there, drawing, wish=wish, patience=patience)
+            self.meddled.append(self._meddlers.submit(lambda: work(ticket=fired.result())))
 
     def _tickets(self) -> list[Ticket]:
         return [future.result() for future in self.fired]

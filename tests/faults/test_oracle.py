@@ -15,7 +15,8 @@ from pipelit.models import ExecutionLog, WorkflowExecution
 from tests.engine.stories import START, started_with, template
 from tests.faults import oracle
 from tests.faults.counter import Effect
-from tests.faults.oracle import Calm, Ticket, Verdict
+from tests.faults.oracle import Calm, Verdict
+from tests.faults.tickets import Ticket
 from tests.support.hand import Hand
 from tests.support.workflows import build
 
@@ -31,9 +32,9 @@ class Onlooker:
 
     redis: Redis
 
-    def rows(self, query: str) -> list[Mapping[str, Any]]:
+    def rows(self, query: str, **values: object) -> list[Mapping[str, Any]]:
         db.session.rollback()
-        return [dict(row) for row in db.session.execute(text(query)).mappings()]
+        return [dict(row) for row in db.session.execute(text(query), values).mappings()]
 
 
 @pytest.fixture

@@ -4,14 +4,16 @@ import http.client
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.faults.oracle import Ticket
+from pipelit.models.execution import LIVE
+from tests.faults import oracle
 from tests.faults.product import Installation
-from tests.faults.workflows import Drawing
+from tests.faults.tickets import Fate, Retrial, Ticket, Wish
+from tests.faults.workflows import START, Drawing
 from tests.support.product import Answer
 
 OUTAGES = (OSError, http.client.HTTPException)
@@ -28,12 +30,83 @@ def fire(there: Installation, drawing: Drawing, number: str, choice: str, *, pat
     path, body = f"/api/v1/webhooks/{drawing.name}", given
     if drawing.trigger == "manual":
         path, body = f"/api/v1/workflows/{drawing.name}/execute/", {"payload": given}
+    return _insist(there, path, body, Ticket(number, drawing.name, choice, is_accepted=False), patience)
+
+
+def meddle(there: Installation, drawing: Drawing, ticket: Ticket, wish: Wish, *, patience: float) -> Fate:
+    """Do with an execution what is wished, as soon as it has been accepted."""
+    fate = Fate(ticket.number, wish)
+    if ticket.execution_id is None:
+        return fate
+    if wish.cancelled_after is not None:
+        time.sleep(wish.cancelled_after)
+        fate = replace(fate, cancel=_cancel(there, ticket.execution_id, patience))
+    if wish.is_retried:
+        fate = replace(fate, retrial=_retry(there, drawing, ticket, wish.node, patience))
+    return fate
+
+
+def _cancel(there: Installation, execution_id: str, patience: float) -> str | None:
+    """What the product says that became of it; None if it says nothing, or that it was too late."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        answer = _asked(there, f"/api/v1/executions/{execution_id}/cancel/", {}, {})
+        if answer is not None and answer.status == 200:
+            return str(answer.body["status"])
+        if answer is not None and answer.status == 409:
+            return None
+        _refuse_refusals(answer)
+        time.sleep(0.5)
+    return None
+
+
+def _retry(there: Installation, drawing: Drawing, ticket: Ticket, node: str | None, patience: float) -> Retrial | None:
+    """Retry an execution once it has ended, under another number; None if it does not end as it should."""
+    until = time.monotonic() + patience
+    while (status := _status(there, ticket.execution_id)) in (None, *LIVE) and time.monotonic() < until:
+        time.sleep(1)
+    if status not in ("completed", "cancelled"):
+        return None
+    number = f"{ticket.number}r"
+    given = {"ticket": number, "choice": ticket.choice}
+    body = {"from_node_id": node, "inputs": {START: {drawing.given: given}}}
+    path = f"/api/v1/executions/{ticket.execution_id}/retry/"
+    asked = Ticket(number, ticket.workflow, ticket.choice, is_accepted=False)
+    before = _succeeded(there, ticket.execution_id)
+    retried = _insist(there, path, {name: told for name, told in body.items() if told is not None}, asked, patience)
+    # What has completed runs as a whole, unless one says from where.
+    first = START if node is None and status == "completed" else node
+    again = drawing.following(first) if first is not None else frozenset()
+    return Retrial(retried, again, before, _succeeded(there, ticket.execution_id))
+
+
+def _status(there: Installation, execution_id: str | None) -> str | None:
+    query = "SELECT status FROM workflow_executions WHERE execution_id = :wanted"
+    try:
+        found = there.rows(query, wanted=execution_id)
+    except SQLAlchemyError:
+        return None  # cut off, like everybody else
+    return str(found[0]["status"]) if found else None
+
+
+def _succeeded(there: Installation, execution_id: str | None) -> frozenset[str]:
+    while True:
+        try:
+            return frozenset(name for _, name in oracle.attempts(there, execution_id or "").succeeded)
+        except SQLAlchemyError:
+            time.sleep(0.5)  # cut off, like everybody else
+
+
+def _insist(there: Installation, path: str, body: object, ticket: Ticket, patience: float) -> Ticket:
+    """Ask again under the same key until there is an answer, or patience ends."""
     until = time.monotonic() + patience
     while True:
-        if _is_accepted(_asked(there, path, body, {"Idempotency-Key": f"ticket-{number}"})):
-            return Ticket(number, drawing.name, choice, is_accepted=True)
+        answer = _asked(there, path, body, {"Idempotency-Key": f"ticket-{ticket.number}"})
+        if answer is not None and answer.status == 202:
+            return replace(ticket, is_accepted=True, execution_id=answer.body["execution_id"])
+        _refuse_refusals(answer)
         if time.monotonic() > until:
-            return Ticket(number, drawing.name, choice, is_accepted=False)
+            return ticket
         time.sleep(0.5)
 
 
@@ -45,16 +118,13 @@ def _asked(there: Installation, path: str, body: object, headers: Mapping[str, s
         return None
 
 
-def _is_accepted(answer: Answer | None) -> bool:
-    """Whether the product took the trigger: it says so, or that it did and does not know its answer any more."""
+def _refuse_refusals(answer: Answer | None) -> None:
+    """Raises `Refused` for an answer after which it makes no sense to ask again."""
     if answer is None or answer.status >= 500 or answer.status == 429:
-        return False
+        return
     code = answer.body.get("code") if isinstance(answer.body, dict) else None
-    if answer.status == 409 and code in ("request_in_progress", "answer_lost"):
-        return bool(code == "answer_lost")
-    if answer.status != 202:
+    if code != "request_in_progress":
         raise Refused(answer)
-    return True
 
 
 @dataclass

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+START = "start"
+"""The trigger of each workflow."""
+
 CHOICES = ("a", "b", "c")
 """What a trigger carries; switches decide by it."""
 
@@ -24,14 +27,28 @@ class Tail:
     label: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many executions of a workflow may be live at once, in all or for each choice, and what becomes of more."""
+
+    most: int
+    overlap: str
+    is_by_choice: bool
+
+
 @dataclass(slots=True)
 class Drawing:
-    """A workflow as `PUT …/graph/` takes it, which trigger starts it, and how it runs."""
+    """A workflow as `PUT …/graph/` takes it, which trigger starts it, and how it runs.
+
+    `top` are the nodes that stand in no loop. The limit holds from the end of the calm run on.
+    """
 
     name: str
     trigger: str
     placement: str = "chained"
     durability: str = "async"
+    limit: Limit | None = None
+    top: list[str] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
     edges: list[dict[str, Any]] = field(default_factory=list)
 
@@ -44,13 +61,36 @@ class Drawing:
     def graph(self) -> dict[str, Any]:
         return {"nodes": self.nodes, "edges": self.edges}
 
+    @property
+    def given(self) -> str:
+        """The trigger's output that holds what it was started with."""
+        return "body" if self.trigger == "webhook" else "payload"
+
+    @property
+    def limits(self) -> dict[str, object]:
+        """What `PATCH /workflows/…/` takes."""
+        if self.limit is None:
+            return {}
+        key = f"{{{{ trigger.{self.given}.choice }}}}" if self.limit.is_by_choice else None
+        return {"max_concurrent": self.limit.most, "overlap": self.limit.overlap, "serial_key": key}
+
+    def following(self, node: str) -> frozenset[str]:
+        """A node and all that come behind it."""
+        found, pending = {node}, [node]
+        while pending:
+            source = pending.pop()
+            targets = {edge["target_node_id"] for edge in self.edges if edge["source_node_id"] == source}
+            pending += targets - found
+            found |= targets
+        return frozenset(found)
+
 
 def draw(random: Random, name: str, url: str, *, child: str, depth: int) -> Drawing:
     """A random workflow of some five to twenty nodes, whose effects go to the server at `url`.
 
     `child` is the slug of one that it may call, `depth` how far branches, loops and the like may stand in one another.
     """
-    drawing = Drawing(name, random.choice(("manual", "webhook")), *_manner(random))
+    drawing = Drawing(name, random.choice(("manual", "webhook")), *_manner(random), _limit(random))
     return _drawn(Pen(random, drawing, url, child), random.randint(2, 4), depth=depth)
 
 
@@ -64,10 +104,16 @@ def _manner(random: Random) -> tuple[str, str]:
     return random.choice(("chained", "local")), random.choice(("async", "sync"))
 
 
+def _limit(random: Random) -> Limit | None:
+    """For every other workflow; most of them let the others wait, so that their outcome is known."""
+    overlap = random.choice((None, None, None, None, "queue", "queue", "drop", "cancel_previous"))
+    return None if overlap is None else Limit(random.randint(2, 4), overlap, random.random() < 0.5)
+
+
 def _drawn(pen: "Pen", length: int, *, depth: int) -> Drawing:
     pen.trigger()
     # What some nodes hand on is what came in, and the trigger's ticket is another one in each run.
-    tail = pen.chain(pen.template(Tail("start"), depth), length, depth=depth)
+    tail = pen.chain(pen.template(Tail(START), depth), length, depth=depth)
     pen.node("end", "template", {"template": "{{ " + pen.last + " | tojson }}"}, [tail])
     return pen.drawing
 
@@ -87,12 +133,12 @@ class Pen:
     @property
     def given(self) -> str:
         """Where the trigger keeps what it was started with."""
-        return "trigger.body" if self.drawing.trigger == "webhook" else "trigger.payload"
+        return f"trigger.{self.drawing.given}"
 
     def trigger(self) -> None:
         self.last = f"{self.given}.choice"
         config = {"path": self.drawing.name} if self.drawing.trigger == "webhook" else {}
-        self.node("start", f"trigger_{self.drawing.trigger}", config, [])
+        self.node(START, f"trigger_{self.drawing.trigger}", config, [])
 
     def chain(self, tail: Tail, length: int, *, depth: int) -> Tail:
         """Some steps in a row; with depth left, some of them are whole constructions."""
@@ -203,6 +249,8 @@ class Pen:
 
     def node(self, node: str, kind: str, config: dict[str, Any], tails: list[Tail], **flags: bool) -> None:
         self.drawing.nodes.append({"node_id": node, "component_type": kind, "config": config, **flags})
+        if not self.loops:
+            self.drawing.top.append(node)
         for tail in tails:
             self._edge(tail, node, label=tail.label)
 
