@@ -131,6 +131,8 @@ class Rebuilding(Transition):
         self.known = known
         self.running = running
         self.lease_ms = lease_ms
+        self.begun: dict[StepId, tuple[int, Report]] = {}
+        """The attempts of the loops that begin in here, and what they reported; some of them end in here as well."""
         self.tell: Retelling = Retelling(self.write, self.plan, self.at)
         self.tell.known = known
 
@@ -185,6 +187,20 @@ class Rebuilding(Transition):
                 return Report(outputs=self.recalled.get(step))
             case _:
                 return Report()
+
+    def _tell_event(self, event: Event, report: Report) -> None:
+        if isinstance(event, StepIterating):
+            self.begun[event.step] = event.attempt, report
+        super()._tell_event(event, report)
+
+    def _finish_loop(self, loop: StepId, total: int) -> None:
+        if loop not in self.begun:
+            super()._finish_loop(loop, total)
+            return
+        # It may have gone with the iteration around it, and then stands in neither of the states.
+        attempt, report = self.begun[loop]
+        outputs, _ = self.iterations.finish(loop, attempt, total)
+        self._succeeded(loop, attempt, None, replace(report, items=(), outputs=outputs))
 
     def _iterating(self, step: StepId, total: int, report: Report) -> None:
         known = self.after.steps.get(step)

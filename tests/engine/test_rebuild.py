@@ -110,6 +110,31 @@ def test_a_loop_that_had_ended_is_not_gone_through_again(hand: Hand) -> None:
     assert outcome(row).final_output == "hi Ada, hi Bob"
 
 
+def test_a_loop_whose_end_was_lost_and_that_was_the_last_of_an_iteration_ends_all_the_same(hand: Hand) -> None:
+    nodes = {
+        "outer": ("loop", {"items": ["Ada", "Bob"]}),
+        "inner": ("loop", {"items": ["hi", "bye"]}),
+        "say": template("{{ loop.item }} {{ loop.parent.item }}"),
+    }
+    edges = "start -> outer; outer =body=> inner; inner =body=> say; say =return=> inner; inner =return=> outer"
+    row = started_with(build({"start": ("trigger_manual", {}), **nodes}, edges, durability="sync"))
+    engine().drain_journal()
+    # Results of steps are in SQL at once; that the inner loop, and with it the iteration, is over is in the journal.
+    for _ in range(4):
+        hand.deliver()
+    lose(hand, is_drained=False)
+
+    assert restore(hand) == 1
+    assert [delivery.task_id for delivery in hand.waiting()] == [f"{row.execution_id}:inner:outer:1:a1"]
+    hand.run_all()
+
+    said = [{"results": [f"{word} {name}" for word in ("hi", "bye")]} for name in ("Ada", "Bob")]
+    assert outcome(row).final_output == {"results": said}
+    assert attempts(row, "inner") == [(1, "success", None)] * 2
+    (first, second) = [log for log in outcome(row).logs if log.node_id == "inner"]
+    assert (first.input, first.run_ms is None) == (second.input, False)
+
+
 @pytest.mark.parametrize("done", [99, 100, 101, 230])
 def test_a_long_loop_goes_on_at_its_page(hand: Hand, done: int) -> None:
     workflow = build({"start": ("trigger_manual", {}), **LOOP}, LOOPED)

@@ -53,10 +53,11 @@ class Attempts:
 
 @dataclass(frozen=True, slots=True)
 class Calm:
-    """What an execution gives and does when nothing happens to it."""
+    """What an execution gives and does when nothing happens to it; `calls` is how often each effect is asked for."""
 
     output: Any
     effects: frozenset[str]
+    calls: Mapping[str, int] = field(default_factory=dict)
 
 
 Expected = Mapping[str, Calm]
@@ -119,8 +120,8 @@ def calm(number: str, ran: Mapping[str, list[Run]], effects: Iterable[Effect]) -
     for ticket in [ticket for ticket in ran if ticket.partition("+")[0] == number]:
         (only,) = ran[ticket]
         assert only.status == "completed", only
-        done = frozenset(effect.name for effect in effects if effect.ticket == ticket)
-        expected[ticket.removeprefix(number)] = Calm(only.output, done)
+        calls = {effect.name: effect.calls for effect in effects if effect.ticket == ticket}
+        expected[ticket.removeprefix(number)] = Calm(only.output, frozenset(calls), calls)
     return expected
 
 
@@ -136,9 +137,9 @@ def judge(
 ) -> Verdict:
     """Everything that is not as it has to be.
 
-    `flushes` are the moments (ms since the epoch) at which all that was not in SQL was lost: with each of them, one
-    attempt at each step of the executions that were live may be missing in the logs. `fates` are by the number of the
-    ticket, `limits` by workflow.
+    `flushes` are the moments (ms since the epoch) at which all that was not in SQL was lost: with each of them, as many
+    attempts at each step of the executions that were live may be missing in the logs as a calm run makes. `fates` are
+    by the number of the ticket, `limits` by workflow.
     """
     by_ticket: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
@@ -163,7 +164,7 @@ def judge(
 class Due:
     """What an execution has to come to: `effects` have to happen, `others` may. If it is cancelled, none has to."""
 
-    output: Any
+    calm: Calm
     effects: frozenset[str]
     others: frozenset[str] = frozenset()
     may_be_cancelled: bool = False
@@ -187,7 +188,7 @@ class Judging:
         if fate.cancel == "cancelled" and not is_cancelled:
             self.verdict.different.append(f"{ticket.workflow} {ticket.number}: said to be cancelled, and is not")
         for suffix, calm in expected.items():
-            due = Due(calm.output, calm.effects, may_be_cancelled=is_stopped)
+            due = Due(calm, calm.effects, may_be_cancelled=is_stopped)
             is_due = ticket.is_accepted and not (suffix and is_cancelled)
             self._executions(ticket, ticket.number + suffix, due, is_due=is_due)
 
@@ -205,7 +206,7 @@ class Judging:
                 repeated = self.found.pop(number + suffix, [])
                 self.verdict.twice += [f"{ticket.workflow} {number}{suffix}: called again" for _ in repeated]
                 continue
-            due = Due(calm.output, calm.effects, may_be_cancelled=self._may_be_stopped(ticket))
+            due = Due(calm, calm.effects, may_be_cancelled=self._may_be_stopped(ticket))
             if not suffix:
                 due = replace(due, effects=calm.effects - perhaps, others=(calm.effects & perhaps) - surely)
             is_due = ticket.is_accepted and not (suffix and (is_cancelled or called in perhaps))
@@ -240,8 +241,8 @@ class Judging:
             return
         elif run.status != "completed":
             self.verdict.different.append(f"{name} is {run.status}: {run.error}")
-        elif run.output != due.output:
-            self.verdict.different.append(f"{name} gave {run.output!r}, and in a calm run {due.output!r}")
+        elif run.output != due.calm.output:
+            self.verdict.different.append(f"{name} gave {run.output!r}, and in a calm run {due.calm.output!r}")
 
     def _effects(self, run: Run, due: Due) -> None:
         """Each effect happened, once, and was not asked for more often than there were attempts at it.
@@ -250,7 +251,7 @@ class Judging:
         """
         verdict, effects = self.verdict, self.effects.get(run.ticket, [])
         done = Tally(effect.name for effect in effects)
-        unrecorded = sum(run.was_there(at) for at in self.flushes) + (run.status == "cancelled")
+        losses, is_cancelled = sum(run.was_there(at) for at in self.flushes), run.status == "cancelled"
         for effect in effects:
             name = f"{run.execution_id} {effect.name} {effect.key}"
             if done[effect.name] > 1:
@@ -259,6 +260,7 @@ class Judging:
                 verdict.twice.append(f"effect {name}: {effect.times} times")
             if effect.name not in due.effects | due.others:
                 verdict.different.append(f"effect {name}: not in a calm run, or of a step that was reused")
+            unrecorded = losses * due.calm.calls.get(effect.name, 1) + is_cancelled
             tried = self.attempts.ended.get((run.execution_id, effect.name), 0) + unrecorded
             if effect.key and effect.calls > tried:
                 verdict.twice.append(f"effect {name}: {effect.calls} calls in {tried} attempts")
@@ -307,9 +309,9 @@ def _repeated_steps(there: Installation) -> Iterator[str]:
     """
     query = (
         "SELECT l.execution_id, node_id, scope, count(*) AS n FROM execution_logs l "
-        "JOIN workflow_executions e ON e.execution_id = l.execution_id JOIN workflows w ON w.id = e.workflow_id "
-        "WHERE l.status = 'success' GROUP BY 1, 2, 3, w.durability "
-        "HAVING count(*) > 1 AND (w.durability <> 'sync' OR count(DISTINCT l.output) > 1)"
+        "JOIN workflow_executions e ON e.execution_id = l.execution_id "
+        "WHERE l.status = 'success' GROUP BY 1, 2, 3, e.durability "
+        "HAVING count(*) > 1 AND (e.durability <> 'sync' OR count(DISTINCT l.output) > 1)"
     )
     for row in there.rows(query):
         yield f"step {row['execution_id']} {row['node_id']}@{row['scope']} succeeded {row['n']} times"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -42,18 +43,28 @@ def judged(hand: Hand) -> Callable[..., Verdict]:
     """Judges an execution that ended two seconds ago, with these effects and logs of its two steps."""
 
     def judge(
-        *effects: Effect, flushes: list[int], statuses: tuple[str, ...] = ("success",), once: str = "success"
+        *effects: Effect,
+        flushes: list[int],
+        statuses: tuple[str, ...] = ("success",),
+        once: str = "success",
+        calls: Mapping[str, int] = MappingProxyType({}),
+        durability: str = "async",
     ) -> Verdict:
         row = started_with(build({**START, "a": template("a")}, "start -> a"))
         hand.redis.flushall()
         steps = [("effect1", attempt, status) for attempt, status in enumerate(statuses, 1)] + [("once2", 1, once)]
-        ended = {"status": "completed", "completed_at": NOW - timedelta(seconds=2), "final_output": 7}
+        ended = {
+            "status": "completed",
+            "completed_at": NOW - timedelta(seconds=2),
+            "final_output": 7,
+            "durability": durability,
+        }
         with transaction() as session:
             kept = session.get(WorkflowExecution, row.execution_id)
             assert kept is not None
             for name, value in ended.items():
                 setattr(kept, name, value)
-            kept.created_at = NOW - timedelta(seconds=60)
+            kept.created_at, kept.durability = NOW - timedelta(seconds=60), durability
             kept.trigger_output = {"payload": {"ticket": "t1"}}
             logs = [
                 {"execution_id": row.execution_id, "node_id": node, "attempt": attempt, "status": status}
@@ -62,7 +73,7 @@ def judged(hand: Hand) -> Callable[..., Verdict]:
             ]
             session.execute(insert(ExecutionLog), logs)
         there: Any = Onlooker(hand.redis)
-        expected = {("drawn", "a"): {"": Calm(7, frozenset({KEYED, ONCE}))}}
+        expected = {("drawn", "a"): {"": Calm(7, frozenset({KEYED, ONCE}), calls)}}
         return oracle.judge(there, [Ticket("t1", "drawn", "a", True)], expected, effects, flushes=flushes)
 
     return judge
@@ -87,6 +98,25 @@ def test_a_loss_in_its_life_and_an_attempt_that_ended_each_explain_one_call(judg
     verdict = judged(called, GOOD[1], flushes=[FLUSH - 30_000], statuses=("failed", "success"))
 
     assert verdict.is_clean, verdict
+
+
+@pytest.mark.parametrize(("calls", "is_right"), [(3, True), (2, False)])
+def test_a_loss_explains_as_many_calls_as_a_calm_run_makes(
+    judged: Callable[..., Verdict], calls: int, is_right: bool
+) -> None:
+    called = replace(GOOD[0], calls=4)
+
+    assert judged(called, GOOD[1], flushes=[FLUSH - 30_000], calls={KEYED: calls}).is_clean is is_right
+
+
+@pytest.mark.parametrize(("durability", "is_right"), [("async", False), ("sync", True)])
+def test_a_step_succeeds_once_unless_its_execution_writes_results_beforehand(
+    judged: Callable[..., Verdict], durability: str, is_right: bool
+) -> None:
+    """Whatever its workflow says: retries write theirs beforehand in any case."""
+    verdict = judged(replace(GOOD[0], calls=2), GOOD[1], flushes=[], statuses=("success",) * 2, durability=durability)
+
+    assert verdict.is_clean is is_right
 
 
 def test_an_effect_under_another_key_and_one_that_happened_twice_are_seen(judged: Callable[..., Verdict]) -> None:

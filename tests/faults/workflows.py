@@ -99,6 +99,11 @@ def draw_child(random: Random, name: str, url: str) -> Drawing:
     return _drawn(Pen(random, Drawing(name, "workflow", *_manner(random)), url, None), random.randint(1, 3), depth=1)
 
 
+def draw_inert(random: Random, name: str, *, depth: int) -> Drawing:
+    """One that changes nothing outside."""
+    return _drawn(Pen(random, Drawing(name, "manual", *_manner(random)), None, None), random.randint(2, 4), depth=depth)
+
+
 def _manner(random: Random) -> tuple[str, str]:
     """Where the steps run, and when their results are in SQL: for the outcome it must not matter."""
     return random.choice(("chained", "local")), random.choice(("async", "sync"))
@@ -120,11 +125,14 @@ def _drawn(pen: "Pen", length: int, *, depth: int) -> Drawing:
 
 @dataclass(slots=True)
 class Pen:
-    """Draws one node after the other; `loops` is how many loops are around the place it is at."""
+    """Draws one node after the other; `loops` is how many loops are around the place it is at.
+
+    Without a `url` there are no effects, and without a workflow to be `called` no calls.
+    """
 
     random: Random
     drawing: Drawing
-    url: str
+    url: str | None
     called: str | None
     loops: int = 0
     count: int = 0
@@ -147,9 +155,10 @@ class Pen:
         return tail
 
     def _choices(self, depth: int) -> list[Callable[[Tail, int], Tail]]:
-        plain = [self.template, self.effect, self.effect, self.flaky_effect, self.effect_of_one_try]
+        effects = [self.effect, self.effect, self.flaky_effect, self.effect_of_one_try]
+        plain = [self.template, *(effects if self.url else ())]
         if not self.loops:
-            plain += [self.slow_effect, self.wait, self.held, self.question]
+            plain += [*([self.slow_effect] if self.url else ()), self.wait, self.held, self.question]
             plain += [] if self.called is None else [self.call, self.call]
         plain.append(self.large)
         return plain if depth == 0 else [*plain, *(3 * [self.branch, self.parallel, self.loop])]
