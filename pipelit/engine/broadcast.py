@@ -16,6 +16,9 @@ from pipelit.engine.core.graph import Json
 
 PREFIX = "pipelit:live:"
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
+"""Made once: with settings of one's own, `json.dumps` makes an encoder for each text."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveEvent:
@@ -40,7 +43,7 @@ def stream_key(execution_id: str) -> str:
 def event_body(kind: str, content: Mapping[str, Json], at: datetime) -> str:
     """An event's JSON text."""
     timestamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"type": kind, "data": dict(content), "timestamp": timestamp}, separators=(",", ":"), default=str)
+    return _ENCODER.encode({"type": kind, "data": dict(content), "timestamp": timestamp})
 
 
 def publish(redis: Redis, channel: str, kind: str, content: Mapping[str, Json], at: datetime) -> None:

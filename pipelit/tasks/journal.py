@@ -14,7 +14,7 @@ LINGER_SECONDS = 0.25
 URGENT_SECONDS = 0.01
 """The same when an execution has ended: several that end together are written together."""
 
-BUSY_SECONDS = 0.05
+BUSY_SECONDS = 0.1
 """The same while executions keep ending: the writer stays, which is cheaper than to be called for each of them."""
 
 STAY_SECONDS = 0.8

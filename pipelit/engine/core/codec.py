@@ -23,6 +23,9 @@ from pipelit.engine.core.graph import (
 )
 from pipelit.engine.core.state import Progress, StepId, StepState, StepStatus
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+"""Made once: with settings of one's own, `json.dumps` makes an encoder for each text."""
+
 
 def encode_step(known: StepState) -> str:
     """A step's state as a short JSON array: status, attempt, failures, losses, route, progress."""
@@ -83,7 +86,7 @@ def structure_hash(plan_text: str) -> str:
 
 def dump_json(value: Json) -> str:
     """JSON as the engine stores it: compact, never NaN or Infinity, lone surrogates escaped."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def _node(stored: dict[str, Any]) -> PlanNode:
