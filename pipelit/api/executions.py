@@ -18,7 +18,7 @@ from pipelit.services.answers import Answer
 from pipelit.services.execution_details import Detail, LogView
 from pipelit.services.executions import Filters
 from pipelit.services.paging import Listing
-from pipelit.services.retries import Retry
+from pipelit.services.reuse import Retry
 
 starting = Blueprint("starting", "/workflows", "Runs of workflows.")
 blueprint = Blueprint("executions", "/executions", "Runs of workflows, and all that happened in them.")

@@ -19,7 +19,13 @@ class Copies:
         self.original = original
         self.copy = copy
         self.lists = lists
-        self.contents: dict[str, bytes] = {}
+        self._contents: dict[str, bytes] = {}
+        self._made: set[str] = set()
+
+    def take(self) -> dict[str, bytes]:
+        """The copies that were made since the last time, by their names."""
+        taken, self._contents = self._contents, {}
+        return taken
 
     def rewritten(self, text: str | None) -> str | None:
         """The text with its references led to the copies, which are made. Raises `WrongState` if one leads nowhere."""
@@ -30,18 +36,19 @@ class Copies:
         return REFERENCE.sub(lambda found: f'"{blobs.MARK}":"{self._named(found[1])}"', text)
 
     def _copy(self, blob_id: str) -> None:
-        if self._named(blob_id) in self.contents:
+        name = self._named(blob_id)
+        if name in self._made:
             return
         content = self._loaded(blob_id)
+        self._made.add(name)
         if not content.startswith(blobs.IN_PAGES):
-            self.contents[self._named(blob_id)] = content
+            self._contents[name] = content
             return
         pages = blobs.pages_of(content)
-        name = self._named(blob_id)
-        self.contents[name] = blobs.listed(name, len(pages), {})
+        self._contents[name] = blobs.listed(name, len(pages), {})
         for number, page in enumerate(pages):
             text = blobs.unpacked(self._loaded(page))
-            self.contents[blobs.page_id(name, number)] = blobs.packed(self.rewritten(text) or "")
+            self._contents[blobs.page_id(name, number)] = blobs.packed(self.rewritten(text) or "")
 
     def _loaded(self, blob_id: str) -> bytes:
         content = blobs.contents(db.session.connection(), self.original, [blob_id]).get(blob_id)

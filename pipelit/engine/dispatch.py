@@ -29,6 +29,7 @@ WAKE_STEP = "pipelit.executions.wake"
 ATTEND_CHILD = "pipelit.executions.attend_child"
 FOLLOW_UP = "pipelit.executions.follow_up"
 START_NEXT = "pipelit.executions.start_next"
+BEGIN_RETRY = "pipelit.executions.begin_retry"
 DRAIN_JOURNAL = "pipelit.journal.drain"
 MAINTENANCE = "maintenance"
 TRIGGERS = "triggers"
@@ -154,6 +155,10 @@ class Dispatcher:
     def start_next(self, group: str) -> Message:
         """The message that begins what waits in a concurrency group, as far as there is room."""
         return self.message(START_NEXT, [group], task_id=f"next:{group}", queue=TRIGGERS)
+
+    def begin_retry(self, execution_id: str) -> Message:
+        """The message that copies what a large retry reuses, and begins it."""
+        return self.message(BEGIN_RETRY, [execution_id], task_id=f"retry:{execution_id}", queue=TRIGGERS)
 
     def drain(self, *, is_urgent: bool) -> Message:
         """The message that has the journal written to SQL, now or after lingering for more to come."""

@@ -115,6 +115,7 @@ class Recovery:
             WorkflowExecution.created_at < clock.now() - START_GRACE,
             # Whose turn it is in a group is not a matter of time.
             WorkflowExecution.concurrency_group.is_(None),
+            WorkflowExecution.retry_wish.is_(None),
         )
         found = Round(self.redis, "pending", WorkflowExecution.created_at).next_ids(overdue, at_once)
         started = sum(self._start(execution_id) for execution_id in found)
@@ -150,10 +151,10 @@ class Recovery:
                 raise
             log.exception("start_refused", execution_id=execution_id)
             reason = error.detail if isinstance(error, PipelitError) else f"{type(error).__name__}: {error}"
-            self._fail(execution_id, StartRefused(f"The execution could not be started: {reason}"))
+            self.refuse(execution_id, StartRefused(f"The execution could not be started: {reason}"))
             return False
 
-    def _fail(self, execution_id: str, reason: StartRefused) -> None:
+    def refuse(self, execution_id: str, reason: StartRefused) -> None:
         """Close an execution that can never begin; the sweep of follow-ups tells of its failure."""
         group = endings.end_unknown(self.coordinator.store, execution_id, ExecutionStatus.FAILED, reason)
         if group is None:
@@ -164,6 +165,9 @@ class Recovery:
 
     def start(self, row: WorkflowExecution) -> bool:
         """Begin an execution from its row. False if it has begun already, or has to wait, for others or for news."""
+        if row.retry_wish is not None:
+            # Somebody copies what it reuses, and begins it then.
+            return False
         if self.losses.is_older(row):
             # It may have begun, and have been lost before SQL heard of it.
             return self.losses.restore(row, clock.now_ms())

@@ -44,9 +44,10 @@ class WorkflowExecution(Base):
     `parent_step` is the step of the parent that waits for this execution, if one does; `depth` counts the workflows
     that called one another to get here. `needs_follow_up` stays true until all that follows from the end is done: the
     parent told, awaited children stopped, error workflows started. An execution that reuses steps of another has
-    `retried_from_step`: the step it begins with, as text, or its trigger. `max_execution_seconds`, `placement` and
-    `durability` are those of the workflow when the execution was accepted; they hold to its end. Since
-    `removed_at` it is gone for everybody who asks, and what is left of it is being deleted.
+    `retried_from_step`: the step it begins with, as text, or its trigger; until what it reuses has been copied,
+    `retry_wish` says what is to be run again. `max_execution_seconds`, `placement` and `durability` are those of the
+    workflow when the execution was accepted; they hold to its end. Since `removed_at` it is gone for everybody who
+    asks, and what is left of it is being deleted.
     """
 
     __tablename__ = "workflow_executions"
@@ -78,6 +79,7 @@ class WorkflowExecution(Base):
         ForeignKey("workflow_executions.execution_id", ondelete="SET NULL"), index=True
     )
     retried_from_step: Mapped[str | None] = mapped_column(String(600))
+    retry_wish: Mapped[str | None] = mapped_column(JsonText)
     user_profile_id: Mapped[int | None] = mapped_column(ForeignKey("user_profiles.id", ondelete="SET NULL"))
     concurrency_group: Mapped[str | None] = mapped_column(String(60))
     thread_id: Mapped[str | None] = mapped_column(String(255))

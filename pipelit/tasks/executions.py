@@ -1,10 +1,10 @@
 """Executions that go on after a wait, that other executions wait for, and that have ended."""
 
-from pipelit.engine.dispatch import ATTEND_CHILD, FOLLOW_UP, START_NEXT, WAKE_STEP
+from pipelit.engine.dispatch import ATTEND_CHILD, BEGIN_RETRY, FOLLOW_UP, START_NEXT, WAKE_STEP
 from pipelit.engine.keys import TaskId
 from pipelit.engine.runtime import engine
 from pipelit.extensions import celery
-from pipelit.services import aftermath, children
+from pipelit.services import aftermath, children, retries
 from pipelit.tasks.base import in_app
 
 
@@ -34,3 +34,10 @@ def follow_up(execution_id: str) -> None:
 def start_next(group: str) -> None:
     """Begin what waits in a concurrency group, as far as there is room."""
     engine().turns.start_next(group)
+
+
+@celery.task(name=BEGIN_RETRY)
+@in_app
+def begin_retry(execution_id: str) -> None:
+    """Copy what a large retry reuses, and begin it."""
+    retries.carry_out(execution_id)

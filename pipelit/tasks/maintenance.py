@@ -10,11 +10,14 @@ from pipelit.engine import leftovers
 from pipelit.engine.runtime import engine
 from pipelit.engine.tick import TICK
 from pipelit.extensions import celery, settings
-from pipelit.services import aftermath, retention
+from pipelit.services import aftermath, retention, retries
 from pipelit.tasks.base import in_app
 
 FOLLOW_UP_GRACE = timedelta(seconds=5)
 """How long the message that follows from an execution's end may take before somebody else does what it says."""
+
+RETRY_GRACE = timedelta(seconds=30)
+"""How long the message that carries out a large retry may take before it is sent again."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +76,10 @@ def _follow_up() -> None:
     aftermath.sweep(clock.now() - FOLLOW_UP_GRACE)
 
 
+def _call_for_retries() -> None:
+    retries.sweep(clock.now() - RETRY_GRACE)
+
+
 def _remove_old() -> None:
     retention.sweep(retention.Policy.of(settings()), clock.now())
 
@@ -83,5 +90,6 @@ def _forget_leftovers() -> None:
 
 EVERY_SECOND = tuple((1, job) for job in (_take_over, _sweep_deadlines, _drain_journal, _restore_lost))
 EVERY_MINUTE = ((60, _remove_old), (60, _forget_leftovers))
-JOBS = (*EVERY_SECOND, (5, _start_pending), (5, _sweep_groups), (5, _follow_up), *EVERY_MINUTE, (600, _search_anew))
+EVERY_FIVE = tuple((5, job) for job in (_start_pending, _sweep_groups, _follow_up))
+JOBS = (*EVERY_SECOND, *EVERY_FIVE, (30, _call_for_retries), *EVERY_MINUTE, (600, _search_anew))
 """How often, in ticks of a second, and what."""

@@ -17,7 +17,7 @@ from pipelit.errors import Invalid, PipelitError, WrongState
 from pipelit.extensions import db, transaction
 from pipelit.models import CompiledPlan, UserProfile, Workflow, WorkflowExecution
 from pipelit.services import executions, retries, workflows
-from pipelit.services.retries import Retry
+from pipelit.services.reuse import Retry
 from tests.engine.stories import attempts, author, keys_of, outcome, template
 from tests.support.examples import examples
 from tests.support.hand import Hand

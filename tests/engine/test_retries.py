@@ -13,7 +13,7 @@ from pipelit.errors import Invalid, WrongState
 from pipelit.extensions import db, transaction
 from pipelit.models import Blob, UserProfile, WorkflowExecution
 from pipelit.services import disposal, executions, nodes, retries
-from pipelit.services.retries import Retry
+from pipelit.services.reuse import Retry
 from tests.engine.stories import author, outcome, started, template
 from tests.support.hand import Hand
 

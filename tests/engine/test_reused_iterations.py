@@ -10,7 +10,7 @@ from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
 from pipelit.services import answers, executions, retries
 from pipelit.services.answers import Answer
-from pipelit.services.retries import Retry
+from pipelit.services.reuse import Retry
 from tests.engine.stories import author, outcome, run_all_with, started, template, worker_that
 from tests.support.hand import Hand
 

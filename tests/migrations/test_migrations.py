@@ -80,6 +80,18 @@ def test_executions_under_way_keep_what_their_workflow_says(
         assert connection.exec_driver_sql(f"SELECT {columns} FROM workflow_executions").one() == kept
 
 
+def test_a_wish_that_an_older_version_could_not_carry_out_is_cancelled(database: Engine, migrate_to: Migrate) -> None:
+    migrate_to("0012")
+    with database.begin() as connection:
+        populate(connection)
+        connection.exec_driver_sql("UPDATE workflow_executions SET status = 'pending'")
+
+    migrate_to("0011", down=True)
+
+    with database.connect() as connection:
+        assert connection.exec_driver_sql("SELECT status FROM workflow_executions").scalar_one() == "cancelled"
+
+
 def test_rebuilding_a_table_keeps_the_rows_that_refer_to_it(
     database: Engine, migrate_to: Migrate, one_more: OneMore
 ) -> None:

@@ -33,7 +33,7 @@ from pipelit.services import aftermath, disposal, executions, retention, retries
 from pipelit.services.executions import Filters
 from pipelit.services.paging import Page
 from pipelit.services.retention import Policy
-from pipelit.services.retries import Retry
+from pipelit.services.reuse import Retry
 from pipelit.tasks.maintenance import tick
 from tests.engine.stories import START, author, outcome, started, started_with, template
 from tests.support.hand import Hand

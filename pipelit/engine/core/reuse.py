@@ -60,7 +60,7 @@ def outermost(events: Sequence[Event]) -> list[Event]:
 
 
 def _is_within(event: Event, ended: set[StepId]) -> bool:
-    step = _step(event)
+    step = subject(event)
     if step is None:
         return False
     owners = (StepId(loop, step.scope[:depth]) for depth, (loop, _) in enumerate(step.scope))
@@ -77,6 +77,11 @@ def around(plan: Plan, node: NodeId) -> tuple[NodeId, ...]:
     return tuple(reversed(loops))
 
 
+def subject(event: Event) -> StepId | None:
+    """The step that an event is about, if it is about one."""
+    return None if isinstance(event, Started | Cancelled | TimedOut) else event.step
+
+
 @dataclass(frozen=True, slots=True)
 class _Level:
     """The top level, or the body of a loop around the beginning, with the nodes of it that run anew.
@@ -90,7 +95,7 @@ class _Level:
     loop: NodeId | None
 
     def redoes(self, event: Event) -> bool:
-        step = _step(event)
+        step = subject(event)
         if step is None or (self.scope is not None and step.scope[: self.depth] != self.scope):
             return False
         path = (*(loop for loop, _ in step.scope), step.node)
@@ -127,10 +132,6 @@ def _reopened(recorded: Sequence[Event]) -> Iterator[Event]:
     """Without the ends of loops that were given up: the step they were given up for fails them again, or does not."""
     with_items = {_attempt(event) for event in recorded if isinstance(event, StepIterating)}
     return (event for event in recorded if not (isinstance(event, StepFailed) and _attempt(event) in with_items))
-
-
-def _step(event: Event) -> StepId | None:
-    return None if isinstance(event, Started | Cancelled | TimedOut) else event.step
 
 
 def _attempt(event: Event) -> tuple[StepId, int] | None:
