@@ -44,6 +44,7 @@ def main() -> None:
         ("plain Flask view", f"{whole.flask.per_second:.0f} /s", ""),
         ("first start until ready", f"{whole.first_start_s:.1f} s", ""),
         ("second start until ready", f"{whole.second_start_s:.1f} s", "< 5 s"),
+        *((f"idle, {each.name}", f"{each.rss:.0f} / {each.pss:.0f} MB", "") for each in whole.weights),
         ("idle, resident", f"{whole.rss_mb:.0f} MB", "< 500 MB"),
         ("idle, shared pages counted once", f"{whole.pss_mb:.0f} MB", ""),
         *(row for run in runs for row in run.rows()),

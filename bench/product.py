@@ -10,18 +10,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.cpu import spent
+from bench.memory import Weight, family, total, weigh
 from bench.plain import plain_flask
 from bench.ports import free_port
 from bench.stage import ROOT
 
 CALLS = 300
+FIRST_CALLS = 30
 LOAD_SECONDS = 8.0
 CALLERS = 8
 PATIENCE = 60.0
@@ -38,7 +40,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Figures:
-    """`rss_mb` counts shared pages in every process, `pss_mb` counts them once.
+    """`weights` are those of the idle product, which has answered requests and run workflows before.
 
     `webhook` answers with the output of its one node, `accepted` at once. `cpu_ms` is the processor time of one request
     of each sort, executing it included, by kind of process.
@@ -46,12 +48,21 @@ class Figures:
 
     first_start_s: float
     second_start_s: float
-    rss_mb: float
-    pss_mb: float
+    weights: Sequence[Weight]
     webhook: Latency
     accepted: Latency
     flask: Latency
     cpu_ms: Mapping[str, Mapping[str, float]]
+
+    @property
+    def rss_mb(self) -> float:
+        """Shared pages counted in every process."""
+        return total(self.weights)[0]
+
+    @property
+    def pss_mb(self) -> float:
+        """Shared pages counted once."""
+        return total(self.weights)[1]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -59,6 +70,7 @@ class Figures:
             "second_start_s": self.second_start_s,
             "idle_rss_mb": self.rss_mb,
             "idle_pss_mb": self.pss_mb,
+            "idle": [weight.as_json() for weight in self.weights],
             "webhook": vars(self.webhook),
             "accepted": vars(self.accepted),
             "cpu_ms": self.cpu_ms,
@@ -67,15 +79,14 @@ class Figures:
 
 
 def measure() -> Figures:
-    """Start it twice, weigh it, then call a webhook whose workflow has one node, beside a plain Flask view."""
+    """Start it twice, weigh it, and call a webhook whose workflow has one node, beside a plain Flask view."""
     with tempfile.TemporaryDirectory(prefix="pl-bench-") as home:
         with running(Path(home)) as (_, _, first):
             pass
         with running(Path(home)) as (port, process, second):
-            time.sleep(3)
-            rss, pss = weight(process.pid)
             key = _api(port, "POST", "/auth/setup/", {"username": "bench", "password": "correct horse battery"})["key"]
             replying, accepting = _webhook(port, key, "last"), _webhook(port, key, "now")
+            weights = _idle(process.pid, port, replying, accepting)
             webhook, accepted = latency(port, replying), latency(port, accepting, 202)
             time.sleep(3)
             cpu = {
@@ -84,13 +95,22 @@ def measure() -> Figures:
             }
         with plain_flask() as flask_port:
             flask = latency(flask_port, "/")
-    return Figures(first, second, rss, pss, webhook, accepted, flask, cpu)
+    return Figures(first, second, weights, webhook, accepted, flask, cpu)
+
+
+def _idle(pid: int, port: int, replying: str, accepting: str) -> Sequence[Weight]:
+    """What each process weighs a while after some executions: what is loaded with the first use is there by then."""
+    for call in (_caller(port, replying, 200), _caller(port, accepting, 202)):
+        for _ in range(FIRST_CALLS):
+            call()
+    time.sleep(3)
+    return weigh(pid)
 
 
 def _cpu(pid: int, port: int, path: str, status: int) -> dict[str, float]:
     """Milliseconds of each kind of process for one of `CALLS` requests, what they started included."""
     call = _caller(port, path, status)
-    with spent(_family(pid)) as used:
+    with spent(family(pid)) as used:
         for _ in range(CALLS):
             call()
         time.sleep(2)
@@ -115,19 +135,6 @@ def running(home: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]", float]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
-
-
-def weight(pid: int) -> tuple[float, float]:
-    """MB of a process and all its descendants: resident, and resident with shared pages divided among their users."""
-    rss = pss = 0
-    for each in _family(pid):
-        try:
-            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            continue
-        sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
-        rss, pss = rss + sizes["Rss"], pss + sizes["Pss"]
-    return rss / 1024, pss / 1024
 
 
 def latency(port: int, path: str, status: int = 200) -> Latency:
@@ -208,18 +215,3 @@ def _is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _family(pid: int) -> list[int]:
-    """A process and its descendants."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    family = [pid]
-    for member in family:
-        family += [child for child, parent in parents.items() if parent == member]
-    return family

@@ -18,8 +18,8 @@ from typing import Any
 from redis import Redis
 
 from bench import sockets
+from bench.memory import total, weigh
 from bench.ports import free_port
-from bench.product import weight
 from bench.stage import ROOT, Stage, stage
 from pipelit import clock
 from pipelit.engine import broadcast
@@ -79,10 +79,10 @@ def run(prepared: Stage, *, clients: int = 1000, events_per_second: float = 100,
     key, channel = _audience()
     with serving(prepared) as (port, server), audience(port, key) as pipe:
         rest = _rest(port, key, 200)
-        before, _ = weight(server.pid)
+        before, _ = total(weigh(server.pid))
         _ask(pipe, "connect", clients)
         idle = _rest(port, key, 200)
-        after, _ = weight(server.pid)
+        after, _ = total(weigh(server.pid))
         _ask(pipe, "subscribe", channel)
         busy: list[float] = []
         asking = threading.Thread(target=lambda: busy.extend(_rest(port, key, 100, pause=seconds / 120)))

@@ -149,7 +149,15 @@ class Settings:
     workers: int = field(
         metadata=_setting("PIPELIT_WORKERS", _whole(1, 256), "2", "Worker processes that run the steps of workflows.")
     )
-    web_workers: int = field(metadata=_setting("PIPELIT_WEB_WORKERS", _whole(1, 64), "2", "Web server processes."))
+    web_workers: int = field(
+        metadata=_setting(
+            "PIPELIT_WEB_WORKERS",
+            _whole(1, 64),
+            "1",
+            "Web server processes. One is enough for two cores and a few thousand sockets; "
+            "a larger machine answers more with one for every two cores.",
+        )
+    )
     visibility_timeout: int = field(
         metadata=_setting(
             "PIPELIT_VISIBILITY_TIMEOUT",

@@ -19,6 +19,7 @@ POSTPONED = frozenset(
     {
         "httpcore",
         "httpx",
+        "limits.aio",
         "pipelit.integrations.connections",
         "pipelit.launcher.database",
         "prometheus_client",

@@ -147,6 +147,8 @@ def installation(database: str, *, lease_seconds: float, visibility_timeout: int
             "PIPELIT_BLOB_BYTES": str(BLOB_BYTES),
             "PIPELIT_LEASE_SECONDS": str(lease_seconds),
             "PIPELIT_VISIBILITY_TIMEOUT": str(visibility_timeout),
+            # One more than by default: what one of them begins, the other is asked about.
+            "PIPELIT_WEB_WORKERS": "2",
         }
         home = Path(folder) / "home"
         if database == "sqlite":

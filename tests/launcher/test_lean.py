@@ -20,7 +20,7 @@ def printed(program: str, home: Path) -> list[str]:
 LOADED = """
 print(*(name for name in ("rich.console", "httpx._client", "httpcore._api", "redis.asyncio.client", "anyio", "alembic",
                           "cryptography.fernet", "prometheus_client.registry", "valkey", "flask_smorest",
-                          "sqlalchemy.dialects.postgresql")
+                          "limits.aio.storage", "sqlalchemy.dialects.postgresql")
         if sys.modules.get(name)))
 """
 ASSEMBLED = """

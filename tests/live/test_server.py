@@ -108,6 +108,12 @@ def crowd(server: WebServer, admin: Caller) -> Iterator[list[Watcher]]:
         watcher.socket.shutdown()
 
 
+IN_ONE_AND_TWO_PROCESSES = pytest.mark.parametrize(
+    "told", [{}, {"PIPELIT_WEB_WORKERS": "2"}], ids=["one process", "two processes"]
+)
+
+
+@IN_ONE_AND_TWO_PROCESSES
 def test_everybody_hears_everything_and_the_api_still_answers(
     app: Flask, server: WebServer, crowd: list[Watcher], admin: Caller
 ) -> None:
@@ -121,6 +127,7 @@ def test_everybody_hears_everything_and_the_api_still_answers(
     assert statuses == [200] * 20
 
 
+@IN_ONE_AND_TWO_PROCESSES
 def test_a_stop_tells_everybody_and_takes_no_time(server: WebServer, crowd: list[Watcher]) -> None:
     server.process.send_signal(signal.SIGTERM)
 

@@ -51,3 +51,20 @@ def test_a_request_in_progress_is_answered_before_the_server_ends(new_product: P
 
     assert answer.startswith(b"HTTP/1.1 200 ")
     wait_until(lambda: server not in new_product.processes(), "the server has ended")
+
+
+def test_while_the_only_web_process_is_replaced_callers_wait_and_nobody_is_refused(new_product: Product):
+    new_product.start()
+    first, killed = sorted(serving(new_product))
+
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: killed not in serving(new_product), "the process has ended")
+    answer = new_product.call("GET", "/api/v1/health/")
+
+    assert answer.status == 200
+    assert first in serving(new_product)
+
+
+def serving(product: Product) -> list[int]:
+    """gunicorn's first process, and those that it has started."""
+    return [pid for pid, command in product.processes().items() if "gunicorn" in command]

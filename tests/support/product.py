@@ -181,7 +181,9 @@ def new_product() -> Iterator[Product]:
 def product() -> Iterator[Product]:
     """A running installation with a first user, shared by the stories of this test process."""
     with tempfile.TemporaryDirectory(prefix="pl-up-") as folder:
-        product = Product(Path(folder) / "home", environ={"PIPELIT_HTTP_ALLOW": "127.0.0.0/8"})
+        # Two web processes, so that what one of them begins is waited for and asked about in the other as well.
+        environ = {"PIPELIT_HTTP_ALLOW": "127.0.0.0/8", "PIPELIT_WEB_WORKERS": "2"}
+        product = Product(Path(folder) / "home", environ=environ)
         try:
             product.start()
             product.set_up()
