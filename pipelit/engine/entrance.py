@@ -19,6 +19,9 @@ from pipelit.errors import Dropped, Superseded
 
 log = structlog.get_logger(__name__)
 
+COUNTED_IN_PASSING = 1_000
+"""Executions that are counted by whoever wants to begin one, when the groups are not known."""
+
 DROPPED = Failure(Dropped.code, "As many executions as may run at once were running, and the workflow lets none wait.")
 SUPERSEDED = Failure(Superseded.code, "A newer execution took the place of this one.")
 
@@ -49,6 +52,9 @@ class Entrance:
             match self.groups.enter(guest.transaction, guest.place):
                 case Answer.STARTED:
                     return True
+                case Answer.UNKNOWN if not census.is_short(COUNTED_IN_PASSING):
+                    # The sweep counts them, and finds a place for this one; somebody waits for our answer.
+                    return False
                 case Answer.UNKNOWN:
                     log.info("groups_counted")
                     census.take(self.groups)

@@ -6,7 +6,7 @@ that ends it, so that no slot belongs to nobody. The rows in SQL say the same: w
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -156,12 +156,15 @@ class Groups:
             pipeline.zcard(GroupKeys.of(group).live)
         return dict(zip(groups, pipeline.execute(), strict=True))
 
-    def waiting_in(self, groups: Collection[str]) -> dict[str, set[str]]:
-        """Who waits in each of the groups."""
-        pipeline = self.redis.pipeline(transaction=False)
-        for group in groups:
-            pipeline.zrange(GroupKeys.of(group).waiting, 0, -1)
-        return {group: set(found) for group, found in zip(groups, pipeline.execute(), strict=True)}
+    def waiting_among(self, groups: Mapping[str, str]) -> set[str]:
+        """Those of the executions, given with their groups, that wait there. However many wait, nobody else is read."""
+        found: set[str] = set()
+        for some in batched(groups.items(), AT_ONCE):
+            pipeline = self.redis.pipeline(transaction=False)
+            for execution_id, group in some:
+                pipeline.zscore(GroupKeys.of(group).waiting, execution_id)
+            found |= {name for (name, _), score in zip(some, pipeline.execute(), strict=True) if score is not None}
+        return found
 
     def unknown_of(self, execution_ids: Sequence[str]) -> set[str]:
         """Those of these executions of which the server knows neither that they are live nor that they have ended."""
@@ -175,13 +178,21 @@ class Groups:
 
     def give_places(self, *, live: Mapping[str, Place], waiting: Mapping[str, Place]) -> None:
         """Give these their slots, whoever else has one, and their places among those that wait."""
-        pipeline = self.redis.pipeline(transaction=False)
-        for name, place in live.items():
-            pipeline.zadd(GroupKeys.of(place.group).live, {name: place.accepted})
-            pipeline.hset(GROUPS, name, place.group)
-        for name, place in waiting.items():
-            pipeline.zadd(GroupKeys.of(place.group).waiting, {name: place.accepted}, nx=True)
-        pipeline.execute()
+        for some in batched(live.items(), AT_ONCE):
+            pipeline = self.redis.pipeline(transaction=False)
+            for name, place in some:
+                pipeline.zadd(GroupKeys.of(place.group).live, {name: place.accepted})
+                pipeline.hset(GROUPS, name, place.group)
+            pipeline.execute()
+        for some in batched(waiting.items(), AT_ONCE):
+            pipeline = self.redis.pipeline(transaction=False)
+            for name, place in some:
+                pipeline.zadd(GroupKeys.of(place.group).waiting, {name: place.accepted}, nx=True)
+            pipeline.execute()
+
+    def are_counted(self) -> bool:
+        """Whether the groups are known; after a loss they are not."""
+        return bool(self.redis.hexists(GROUPS, COUNTED))
 
     def open(self) -> None:
         """Note that all groups are counted: from now on executions begin."""

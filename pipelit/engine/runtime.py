@@ -76,7 +76,7 @@ class Engine:
 
     @cached_property
     def turns(self) -> Turns:
-        return Turns(self.coordinator.groups, self.recovery.start_or_fail)
+        return Turns(self.coordinator.groups, self.recovery.start_or_fail, self.call_next)
 
     @cached_property
     def tick(self) -> Tick:
@@ -85,6 +85,11 @@ class Engine:
     @cached_property
     def journal(self) -> Journal:
         return Journal(self.redis, self.store, self.follow_up)
+
+    def call_next(self, group: str) -> None:
+        """Have somebody begin what waits in a concurrency group."""
+        message = self.dispatcher.start_next(group)
+        self.redis.lpush(message.key, message.payload)
 
     def drain_journal(self) -> int:
         """Write what the journal holds to SQL."""

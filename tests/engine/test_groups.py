@@ -101,7 +101,7 @@ class World:
     def sweep(self) -> None:
         """What the sweep does for rows without a place, and for those whose message was lost."""
         for name in list(self.pending):
-            if name not in self.groups.waiting_in([GROUP])[GROUP]:
+            if name not in self.groups.waiting_among({name: GROUP}):
                 self.enter(name)
         self.start_next()
 
