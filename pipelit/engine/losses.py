@@ -13,14 +13,12 @@ from typing import Any
 
 import structlog
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy import select, tuple_
 
 from pipelit.engine.keys import EPOCH
 from pipelit.engine.rebuild import Rebuilder
 from pipelit.engine.store import Store
-from pipelit.extensions import db
+from pipelit.extensions import AWAY, db
 from pipelit.models.execution import WorkflowExecution
 
 log = structlog.get_logger(__name__)
@@ -123,10 +121,11 @@ class Losses:
         try:
             db.session.refresh(row)
             return row.is_live and self._rebuild(row, search)
-        except (RedisConnectionError, RedisTimeoutError):
-            raise  # The broker is away; the next tick looks again.
+        except AWAY:
+            raise  # A server is away, and nothing is known of any of them; the next tick looks again.
         except Exception:  # What is wrong with one execution must not keep the others from being restored.
             log.exception("execution_not_restored", execution_id=row.execution_id)
+            db.session.rollback()
             return False
 
     def _rebuild(self, row: WorkflowExecution, search: Search) -> bool:

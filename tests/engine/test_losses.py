@@ -4,18 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from pipelit import clock
 from pipelit.engine.core.state import StepId
 from pipelit.engine.keys import EPOCH
 from pipelit.engine.rebuild import Rebuilder
 from pipelit.engine.runtime import engine
-from pipelit.extensions import transaction
+from pipelit.extensions import db, transaction
 from pipelit.models import StepCheckpoint, WorkflowExecution
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
 from pipelit.services import executions
-from tests.engine.losses import CHAIN, LOOP, LOOPED, lose, restore
+from tests.engine.losses import CHAIN, LOOP, LOOPED, break_connection, lose, restore
 from tests.engine.stories import (
     attempts,
     author,
@@ -178,6 +179,22 @@ def test_a_search_that_is_overtaken_by_another_loss_leaves_everything_to_the_nex
 
     assert is_noticed or losses.notice(clock.now_ms())
     assert searched_through() == len(rows)
+    assert len(hand.waiting()) == len(rows)
+
+
+def test_a_search_during_which_the_database_goes_away_passes_nobody_over(hand: Hand) -> None:
+    ada = author()
+    rows = [started({"a": template("a")}, "start -> a", by=ada) for _ in range(3)]
+    lose(hand)
+    losses = engine().losses
+    assert losses.notice(clock.now_ms())
+
+    cut_off = Overtaken(losses.rebuilder, break_connection, after=2)
+    with pytest.raises(DBAPIError):
+        replace(losses, rebuilder=cut_off).search()
+    db.session.remove()
+
+    assert searched_through() == len(rows) - 1
     assert len(hand.waiting()) == len(rows)
 
 
