@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from pipelit import clock
 from pipelit.engine import blobs, broadcast, durability, pages, values, waiting
@@ -275,9 +277,13 @@ class Worker:
 
 
 def _end_reading() -> None:
-    """Close the transaction in which a plan or a large output was read, if one was: nothing runs inside one."""
+    """Close the transaction in which a plan or a large output was read, if one was: nothing runs inside one.
+
+    Who has read all that it needs does not mind that the connection broke meanwhile: the next one reads on another.
+    """
     if db.session.registry.has():
-        db.session.rollback()
+        with suppress(DBAPIError):
+            db.session.rollback()
 
 
 def is_safe_to_repeat(node: PlanNode) -> bool:

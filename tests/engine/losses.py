@@ -2,6 +2,7 @@
 
 from pipelit import clock
 from pipelit.engine.runtime import engine
+from pipelit.extensions import db
 from tests.engine.stories import template
 from tests.support.hand import Hand
 
@@ -26,3 +27,10 @@ def restore(hand: Hand) -> int:
     losses = engine().losses
     assert losses.notice(clock.now_ms())
     return losses.search()
+
+
+def break_connection() -> None:
+    """Leave this thread's session with a connection that is gone, in the midst of a transaction."""
+    raw = db.session.connection().connection.dbapi_connection
+    assert raw is not None
+    raw.close()

@@ -12,7 +12,7 @@ from pipelit.extensions import db
 from pipelit.models import ExecutionLog, WorkflowExecution
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
-from tests.engine.losses import lose, restore
+from tests.engine.losses import break_connection, lose, restore
 from tests.engine.stories import (
     Gate,
     attempts,
@@ -198,10 +198,3 @@ def test_a_worker_that_lost_its_connection_keeps_what_it_has_for_an_execution_th
 
     assert runs == [1]
     assert (outcome(row).status, outcome(row).final_output) == ("completed", "done")
-
-
-def break_connection() -> None:
-    """Leave this thread's session with a connection that is gone, in the midst of a transaction."""
-    raw = db.session.connection().connection.dbapi_connection
-    assert raw is not None
-    raw.close()

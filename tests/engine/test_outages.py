@@ -16,6 +16,7 @@ from pipelit.extensions import db
 from pipelit.models import WorkflowExecution
 from pipelit.nodes.base import StepContext
 from pipelit.nodes.outcome import Completed
+from tests.engine.losses import break_connection
 from tests.engine.stories import attempts, beside, outcome, run_with, started, template, worker_that
 from tests.support.hand import Hand
 from tests.support.product import wait_until
@@ -115,4 +116,29 @@ def test_a_process_waits_for_the_database_that_has_a_plan_it_does_not_know(hand:
 
     without("compiled_plans", hand, lambda: run_with(worker_with(Plans(hand.redis)), delivery))
 
+    assert attempts(row, "a") == [(1, "success", None)]
+
+
+class CutOff(Plans):
+    """Plans in a database that ends the connection when it was asked for the first time."""
+
+    has_answered = False
+
+    def get(self, workflow_id: int, plan_hash: str) -> Plan:
+        plan = super().get(workflow_id, plan_hash)
+        if not self.has_answered:
+            self.has_answered = True
+            break_connection()
+        return plan
+
+
+def test_a_connection_that_breaks_after_everything_was_read_fails_no_step(hand: Hand) -> None:
+    row = started({"a": template("a"), "b": template("{{ a.output }}b")}, "start -> a; a -> b")
+    delivery = hand.take()
+    assert delivery is not None
+
+    run_with(worker_with(CutOff(hand.redis)), delivery)
+    hand.run_all()
+
+    assert outcome(row).final_output == "ab"
     assert attempts(row, "a") == [(1, "success", None)]
