@@ -21,7 +21,7 @@ from pipelit.engine.runtime import engine
 from pipelit.errors import NotFound, PipelitError, StartRefused, WrongState
 from pipelit.extensions import db, settings, transaction
 from pipelit.models import ExecutionLog, UserProfile, Workflow, WorkflowExecution
-from pipelit.services import admission, executions, reuse
+from pipelit.services import admission, executions, idempotency, reuse
 from pipelit.services.reuse import Base, Retry, Reuse
 from pipelit.services.rights import Access
 
@@ -44,7 +44,8 @@ def retry(execution_id: str, wanted: Retry, *, by: UserProfile, most_rows: int =
     row = executions.get(execution_id, by=by, needed=Access.EDITOR)
     if row.is_live:
         # Its end may be known already, and on its way to its row.
-        engine().drain_journal()
+        with idempotency.preparing():
+            engine().drain_journal()
         db.session.refresh(row)
     if row.is_live:
         raise WrongState(f"The execution {execution_id} is {row.status}; cancel it, or wait for its end.")
@@ -57,6 +58,7 @@ def retry(execution_id: str, wanted: Retry, *, by: UserProfile, most_rows: int =
     _fill(begun, found)
     with transaction() as session:
         _hold(session, row.execution_id, row.workflow_id)
+        idempotency.starts(begun.execution_id)
         session.add(begun)
         session.flush()
         for write in found.pieces(begun.execution_id):
@@ -111,6 +113,7 @@ def _accepted(begun: WorkflowExecution, row: WorkflowExecution) -> WorkflowExecu
     """Store a wish, and have a worker carry it out."""
     with transaction() as session:
         _hold(session, row.execution_id, row.workflow_id)
+        idempotency.starts(begun.execution_id)
         session.add(begun)
     try:
         _call(begun.execution_id)
